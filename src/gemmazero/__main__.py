@@ -1,0 +1,16 @@
+"""The program, as ``gemmazero`` and as ``python -m gemmazero``."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        from gemmazero.cli.boundary import run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

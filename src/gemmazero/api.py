@@ -1,0 +1,234 @@
+"""What ``import gemmazero`` offers: prepare, train, resume, load → LanguageModel, evaluate, convert."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gemmazero.config import DEFAULT_SOURCE, DeviceName, ModelConfig, PrepareConfig, RunConfig, read_json
+from gemmazero.conversion.huggingface import Verdict
+from gemmazero.conversion.huggingface import convert as convert_folder
+from gemmazero.data.prepare import PrepareEvent, PrepareReport
+from gemmazero.data.prepare import preparing as preparing_folder
+from gemmazero.data.shards import Split, TokenShards
+from gemmazero.data.tokenizer import Tokenizer
+from gemmazero.errors import CheckpointError, DataError, UsageError
+from gemmazero.evaluation.perplexity import Evaluation
+from gemmazero.evaluation.perplexity import evaluating as evaluating_model
+from gemmazero.inference.continuation import Piece, continuing
+from gemmazero.inference.sampling import Sampler
+from gemmazero.model.gemma import Gemma
+from gemmazero.runtime import choose_device, set_up
+from gemmazero.storage.locate import RUN_FILE, locate_model, newest_run, run_of
+from gemmazero.storage.model_folder import load_model
+from gemmazero.training.events import Event, Finished, Stopped
+from gemmazero.training.run import Run
+from gemmazero.training.settings import Request
+from gemmazero.training.stop import Stop
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEFAULT_MAX_TOKENS = 256
+DEFAULT_WINDOW = 1024  # tokens, for a model that belongs to no run
+
+
+def prepare(
+    source: str = DEFAULT_SOURCE, out: str | Path | None = None, *, overwrite: bool = False, **options: Any
+) -> PrepareReport:
+    """Turn text into a data folder; ``options`` are the fields of PrepareConfig. Returns its report."""
+    *_, last = preparing(source, out, overwrite=overwrite, **options)
+    return last.report
+
+
+def preparing(
+    source: str = DEFAULT_SOURCE, out: str | Path | None = None, *, overwrite: bool = False, **options: Any
+) -> Iterator[PrepareEvent]:
+    """``prepare``, telling facts on the way; the last one is ``Prepared``."""
+    folder = None if out is None else Path(out)
+    return preparing_folder(source, folder, PrepareConfig(**options), overwrite=overwrite)
+
+
+def train(
+    *,
+    preset: str | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    init: str | Path | None = None,
+    **settings: Any,
+) -> "Training":
+    """A run of a preset or config file on a data folder or a SOURCE; nothing happens until it is iterated or run.
+
+    Args:
+        preset: a preset's name or a transformers-style config JSON; left out, ``15m``.
+        data: a data folder, or a SOURCE that is prepared first; left out, TinyStories.
+        out: the run folder; left out, ``runs/<preset>-<data's name>``. A run that is there already goes on.
+        init: a MODEL whose weights the run starts from, in place of ``preset``.
+        settings: fields of TrainConfig; the preset decides those left out.
+    """
+    return Training(
+        Request(
+            out=None if out is None else Path(out),
+            preset=preset,
+            data=None if data is None else str(data),
+            init=None if init is None else locate_model(init),
+            settings=settings,
+        )
+    )
+
+
+def resume(run: str | Path | None = None, *, data: str | Path | None = None, **settings: Any) -> "Training":
+    """Go on with a run from the exact step; left out, with the newest under ``runs/``.
+
+    Args:
+        run: the run folder.
+        data: where its data folder now is.
+        settings: fields of TrainConfig that may be given anew; others are refused.
+    """
+    folder = newest_run() if run is None else Path(run)
+    if not (folder / RUN_FILE).is_file():
+        raise CheckpointError(f'"{folder}" is not a run folder: it has no {RUN_FILE}', "gemmazero train begins a run")
+    return Training(Request(out=folder, data=None if data is None else str(data), settings=settings))
+
+
+class Training:
+    """A run that is asked for. Iterating it does it, and yields its events; leaving the loop early saves first.
+
+    Raises:
+        GemmaZeroError: while iterating, where something a user can mend stands in the way.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._stop = Stop()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._request.folder
+
+    def __iter__(self) -> Iterator[PrepareEvent | Event]:
+        run = yield from Run.open(self._request)
+        yield from run.events(self._stop)
+
+    def run(self) -> Finished | Stopped:
+        """Go to the end without looking; returns the last event."""
+        *_, last = self
+        assert isinstance(last, Finished | Stopped)
+        return last
+
+    def stop(self, reason: str) -> None:
+        """Ask the run to stop after the current step; it saves, then yields Stopped. Safe in a signal handler."""
+        self._stop.request(reason)
+
+
+def load(model: str | Path | None = None, *, device: DeviceName = "auto", dtype: str | None = None) -> "LanguageModel":
+    """The model called MODEL: a run (its best checkpoint), a checkpoint, or a transformers Gemma 2 or 3 folder.
+
+    Args:
+        model: left out, the newest run under ``runs/``.
+        device: ``auto`` takes the best there is.
+        dtype: fp32 (the default), bf16 or fp16.
+    """
+    if dtype not in (None, *DTYPES):
+        raise UsageError(f'--dtype "{dtype}" is unknown', f"one of {', '.join(DTYPES)}")
+    set_up(0)
+    folder = locate_model(model)
+    gemma = load_model(folder, device=choose_device(device), dtype=DTYPES[dtype or "fp32"])
+    return LanguageModel(folder, gemma.eval(), Tokenizer.load(folder))
+
+
+class LanguageModel:
+    """A model, its tokenizer, and the folder they came from."""
+
+    def __init__(self, folder: Path, gemma: Gemma, tokenizer: Tokenizer) -> None:
+        self.folder = folder
+        self.gemma = gemma
+        self.tokenizer = tokenizer
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture."""
+        return self.gemma.config
+
+    @torch.inference_mode()
+    def logits(self, ids: Tensor) -> Tensor:
+        """int64 (B, T) → float32 (B, T, V), no gradient."""
+        logits: Tensor = self.gemma(ids.to(self.gemma.output_weight.device))
+        return logits
+
+    def generate(self, prompt: str, **options: Any) -> str:
+        """The whole continuation of ``prompt``; options as for ``stream``."""
+        return "".join(self.stream(prompt, **options))
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """The continuation of ``prompt`` in pieces, never half a character.
+
+        Args:
+            prompt: an empty one begins a document.
+            max_tokens: ids written at most; the end of the document may come first.
+            seed: the same seed gives the same text.
+            stop: texts that end the continuation; they are not part of it.
+            sampling: fields of Sampler: temperature, top_k, top_p, min_p, repetition_penalty.
+        """
+        pieces = continuing(
+            self.gemma, self.tokenizer, [prompt],
+            sampler=Sampler(**sampling), max_tokens=max_tokens, seed=seed, stop=stop,
+        )  # fmt: skip
+        return (piece.text for piece in pieces if isinstance(piece, Piece))
+
+
+def evaluate(
+    model: LanguageModel | str | Path | None = None, data: str | Path | None = None, *, split: Split = "validation"
+) -> Evaluation:
+    """Loss, perplexity, bits per byte and accuracy over the whole split; the last of ``evaluating``'s results."""
+    *_, last = evaluating(model, data, split=split)
+    return last
+
+
+def evaluating(
+    model: LanguageModel | str | Path | None = None, data: str | Path | None = None, *, split: Split = "validation"
+) -> Iterator[Evaluation]:
+    """The evaluation so far, after each batch of windows.
+
+    Args:
+        model: a LanguageModel or a MODEL.
+        data: a data folder; left out, that of the model's run.
+        split: train or validation.
+
+    Raises:
+        DataError: the data was prepared with another tokenizer, or there is none.
+    """
+    loaded = model if isinstance(model, LanguageModel) else load(model)
+    run = run_of(loaded.folder)
+    config = None if run is None else RunConfig.from_json(read_json(run / RUN_FILE))
+    if data is None and config is None:
+        raise DataError(f'"{loaded.folder}" belongs to no run, so its data is not known', "--data names a data folder")
+    shards = TokenShards(Path(data or config.data.folder), split)
+    if shards.manifest.tokenizer_digest != loaded.tokenizer.without_prompt_template().digest:
+        raise DataError(
+            f'"{shards.folder}" was prepared with another tokenizer than the model\'s',
+            f"gemmazero prepare … --tokenizer {loaded.folder}",
+        )
+    length = min(config.train.sequence_length if config else DEFAULT_WINDOW, loaded.config.max_position_embeddings)
+    return evaluating_model(loaded.gemma, shards, sequence_length=length)
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    to: Literal["huggingface", "gemmazero"] = "huggingface",
+    dtype: str = "fp32",
+    overwrite: bool = False,
+) -> Verdict:
+    """Write the MODEL ``source`` as the folder ``out`` in another format, and say what was compared with what."""
+    return convert_folder(locate_model(source), Path(out), to=to, dtype=dtype, overwrite=overwrite)

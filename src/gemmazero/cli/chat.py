@@ -1,0 +1,151 @@
+"""``gemmazero chat``: a conversation in the terminal."""
+
+import json
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from gemmazero.cli import console
+from gemmazero.cli.explain import explain
+from gemmazero.cli.options import given, with_settings
+from gemmazero.config import DeviceName, read_json
+from gemmazero.errors import UsageError
+from gemmazero.inference.sampling import Sampler
+
+if TYPE_CHECKING:
+    from gemmazero.inference.conversation import Conversation
+
+COMMANDS = """\
+/system TEXT  say what the model should be, or how the story begins; without TEXT, show it
+/undo         take back the last turn
+/reset        begin anew
+/save FILE    write the conversation to a file
+/load FILE    go on with a conversation from a file
+/exit         leave, as Ctrl-D does; Ctrl-C stops a reply"""
+
+MODES = {
+    "chat": "chat: the model takes turns with you",
+    "story": "story: the model knows no turns and continues the text you begin; an empty line lets it write on",
+}
+
+
+@with_settings(Sampler)
+def chat(
+    context: typer.Context,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder.",
+            metavar="MODEL",
+            show_default="the newest run's best checkpoint",
+        ),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a reply at most.", metavar="N", min=1)] = 256,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of the drawing.",
+            metavar="N",
+            min=0,
+            rich_help_panel="Sampling",
+            show_default="another each time",
+        ),
+    ] = None,
+    device: Annotated[
+        DeviceName,
+        typer.Option(help="Where to compute.", metavar="auto|cpu|cuda|mps", rich_help_panel="Machine"),
+    ] = "auto",
+    dtype: Annotated[
+        Literal["fp32", "bf16", "fp16"] | None,
+        typer.Option(
+            help="The type to compute in.",
+            metavar="fp32|bf16|fp16",
+            rich_help_panel="Machine",
+            show_default="what suits the device",
+        ),
+    ] = None,
+    **settings: Any,
+) -> None:
+    """Talk with a model, or write a story with it, turn by turn."""
+    sampler = Sampler(**given(context, settings))
+
+    from gemmazero import api
+    from gemmazero.inference.conversation import Conversation
+
+    loaded = api.load(model, device=device, dtype=dtype)
+    seed = secrets.randbits(31) if seed is None else seed
+    conversation = Conversation(loaded.gemma, loaded.tokenizer, sampler, max_tokens=max_tokens, seed=seed)
+    console.say(f"{loaded.folder}, {MODES[conversation.mode]}; /help lists the commands")
+    while (line := _next_line()) is not None and line.strip() != "/exit":
+        try:
+            if line.startswith("/"):
+                _obey(conversation, line.strip())
+            elif line.strip() or conversation.mode == "story":
+                _reply(conversation, line)
+        except Exception as error:
+            told = explain(error)
+            if told is None or isinstance(error, BrokenPipeError):
+                raise
+            console.problem(*told[:2])
+
+
+def _next_line() -> str | None:
+    """What the user says next; None at the end of the input."""
+    while True:
+        try:
+            if sys.stdin.isatty():
+                import readline  # noqa: F401 - lets input() edit and remember lines
+
+                return input("> ")
+            line = sys.stdin.readline()
+            return line.rstrip("\r\n") if line else None
+        except KeyboardInterrupt:
+            console.say("\n/exit or Ctrl-D leaves")
+        except EOFError:
+            console.say()
+            return None
+
+
+def _reply(conversation: "Conversation", text: str) -> None:
+    """Stream the model's reply; Ctrl-C ends it, and what was said so far counts."""
+    forgotten = conversation.forgotten
+    try:
+        for piece in conversation.reply(text):
+            console.result(piece, end="")
+    except KeyboardInterrupt:
+        console.say(" …", end="")
+    console.result("")
+    if conversation.forgotten > forgotten:
+        console.say(f"(the model's context is full: it has forgotten the first {conversation.forgotten} turns)")
+
+
+def _obey(conversation: "Conversation", line: str) -> None:
+    """Carry out a command. Raises UsageError for one that does not exist or lacks its file."""
+    command, _, argument = line.partition(" ")
+    argument = argument.strip()
+    if command in ("/save", "/load") and not argument:
+        raise UsageError(f"{command} needs a file", f"{command} conversation.json")
+    match command:
+        case "/help":
+            console.say(COMMANDS)
+        case "/system":
+            conversation.system = argument or conversation.system
+            console.say(f"system: {conversation.system or '(none)'}")
+        case "/undo":
+            exchange = conversation.undo()
+            console.say(f'taken back: "{exchange.user}"' if exchange else "nothing to take back")
+        case "/reset":
+            conversation.reset()
+            console.say("begun anew")
+        case "/save":
+            Path(argument).write_text(json.dumps(conversation.to_json(), indent=1) + "\n", encoding="utf-8")
+            console.say(f"saved {len(conversation.exchanges)} turns to {argument}")
+        case "/load":
+            conversation.from_json(read_json(Path(argument)))
+            console.say(f"loaded {len(conversation.exchanges)} turns from {argument}")
+        case _:
+            raise UsageError(f'unknown command "{command}"', "/help lists the commands")

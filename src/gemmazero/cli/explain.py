@@ -1,0 +1,45 @@
+"""Errors that a user or the machine can cause → a message, a hint and an exit code."""
+
+import errno
+
+import typer
+
+from gemmazero.errors import GemmaZeroError
+
+
+def explain(error: Exception) -> tuple[str, str, int] | None:
+    """The message, the hint and the exit code; None for anything else, which is a bug of ours."""
+    if isinstance(error, GemmaZeroError):
+        return error.message, error.hint, error.exit_code
+    if isinstance(error, typer.TyperException):
+        return _explain_usage(error)
+    if _is_full_disk(error):
+        return "no space left on the disk", "free some space, then give the same command again", 1
+    if _is_out_of_memory(error):
+        hint = "take a smaller --micro-batch-size, --sequence-length or model, or --gradient-checkpointing"
+        return "not enough memory", hint, 1
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{(error.strerror or "cannot use").lower()}: "{error.filename}"', "check the path and its rights", 1
+    return None
+
+
+def _explain_usage(error: typer.TyperException) -> tuple[str, str, int]:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "gemmazero"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return message[:1].lower() + message[1:], f"{command} --help", error.exit_code
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Whether the disk or the quota is full, be it Python, or a library written in Rust, that noticed."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error) or "StorageFull" in str(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, or torch on a CPU or a GPU, was refused memory; told by name, as torch may not be loaded."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )

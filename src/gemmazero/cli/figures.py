@@ -1,0 +1,67 @@
+"""What is known of a run so far, folded from its events, and how it reads."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from gemmazero.cli import units
+from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stepped, Stopped, Validated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """The latest fact of each kind."""
+
+    step: int = 0
+    steps: int = 0
+    tokens_per_step: int = 0
+    stepped: Stepped | None = None
+    validated: Validated | None = None
+    best: Validated | None = None
+    saved: Saved | None = None
+
+    def after(self, event: Event) -> Self:
+        """The figures once ``event`` has happened."""
+        match event:
+            case Started() | Resumed():
+                return replace(self, step=event.step, steps=event.steps, tokens_per_step=event.tokens_per_step)
+            case Stepped():
+                return replace(self, step=event.step, stepped=event)
+            case Validated():
+                return replace(self, validated=event, best=event if event.best else self.best)
+            case Saved():
+                return replace(self, saved=event)
+            case Stopped() | Finished():
+                return replace(self, step=event.step)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the last step's speed; None before the first step."""
+        if self.stepped is None or not self.stepped.tokens_per_second:
+            return None
+        return (self.steps - self.step) * self.tokens_per_step / self.stepped.tokens_per_second
+
+    def of_learning(self) -> list[str]:
+        """Loss, validation loss, learning rate, gradient norm."""
+        parts = []
+        if self.stepped is not None:
+            parts.append(f"loss {self.stepped.loss:.3f}")
+        if self.validated is not None:
+            best = f" (best {self.best.loss:.3f} at step {self.best.step:,})" if self.best else ""
+            parts.append(f"validation {self.validated.loss:.3f}{best}")
+        if self.stepped is not None:
+            parts.append(f"learning rate {self.stepped.learning_rate:.2e}")
+            parts.append(f"gradient norm {self.stepped.gradient_norm:.2f}")
+        return parts
+
+    def of_machine(self) -> list[str]:
+        """Tokens a second, time left, memory, last checkpoint."""
+        parts = []
+        if self.stepped is not None:
+            parts.append(f"{self.stepped.tokens_per_second:,.0f} tokens/s")
+        if self.seconds_left is not None:
+            parts.append(f"{units.duration(self.seconds_left)} left")
+        if self.stepped is not None:
+            parts.append(f"memory {units.size(self.stepped.memory_bytes)}")
+        if self.saved is not None:
+            parts.append(f"saved at step {self.saved.step:,}")
+        return parts

@@ -1,0 +1,96 @@
+"""A run from the first event to the last: drawn, stopped by Ctrl-C, summed up."""
+
+import contextlib
+import os
+import shlex
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gemmazero.cli import console
+from gemmazero.cli.figures import Figures
+from gemmazero.cli.progress import watch
+from gemmazero.training.events import Finished, Resumed, Started, Stopped
+
+if TYPE_CHECKING:
+    from gemmazero.api import Training
+
+
+def follow(training: "Training", *, as_json: bool) -> None:
+    """Draw a run's events to the end and print its result.
+
+    Ctrl-C asks the run to stop after the current step, which saves it; the exit code is then 130.
+    """
+    from gemmazero.cli.preparation import PreparationProgress
+    from gemmazero.data.prepare import PrepareEvent
+
+    last: Finished | Stopped | None = None
+    with PreparationProgress() as preparation, watch() as progress, contextlib.ExitStack() as stack:
+        for event in training:
+            if isinstance(event, PrepareEvent):
+                preparation.show(event)
+                continue
+            progress.show(event)
+            if isinstance(event, Started | Resumed):
+                stack.enter_context(_stopped_by_ctrl_c(training))
+            if isinstance(event, Finished | Stopped):
+                last = event
+    assert last is not None, "a run ends with Finished or Stopped"
+    if as_json:
+        console.result_json(_record(training.folder, last, progress.figures))
+    if isinstance(last, Stopped):
+        console.say(f"stopped by {last.reason} after step {last.step:,}, all of it saved; to go on:")
+        console.say(f"  {_resume_command(training.folder)}")
+        raise typer.Exit(console.INTERRUPTED)
+    if not as_json:
+        console.result(_summary(training.folder, last, was_finished=progress.figures.steps == 0))
+    console.say(f'next: gemmazero generate "Once upon a time" --model {shlex.quote(str(training.folder))}')
+
+
+@contextlib.contextmanager
+def _stopped_by_ctrl_c(training: "Training") -> Iterator[None]:
+    """The first Ctrl-C asks the run to stop; the second interrupts at once."""
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        training.stop("Ctrl-C")
+        # sys.stderr may be in the middle of a write, and must not be entered twice
+        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.say(f"stopped at once; to go on from the last checkpoint:\n  {_resume_command(training.folder)}")
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _resume_command(folder: Path) -> str:
+    return f"gemmazero resume {shlex.quote(str(folder))}"
+
+
+def _record(folder: Path, last: Finished | Stopped, figures: Figures) -> dict[str, Any]:
+    record: dict[str, Any] = {"run": str(folder), "step": last.step, "finished": isinstance(last, Finished)}
+    if isinstance(last, Finished):
+        return record | {"loss": last.loss, "validation_loss": last.validation_loss, "best_step": last.best_step}
+    return record | {
+        "loss": figures.stepped.loss if figures.stepped else None,
+        "validation_loss": figures.validated.loss if figures.validated else None,
+        "best_step": figures.best.step if figures.best else None,
+    }
+
+
+def _summary(folder: Path, last: Finished, *, was_finished: bool) -> str:
+    first = f"{folder} {'was finished already' if was_finished else 'is finished'}, at step {last.step:,}"
+    lines = [first, f"  loss             {last.loss:.4f} nats a token"]
+    if last.validation_loss is not None:
+        lines.append(f"  validation loss  {last.validation_loss:.4f} nats a token, over the whole split")
+    if last.best_step is not None:
+        lines.append(f"  best checkpoint  step {last.best_step:,}")
+    return "\n".join([*lines, f"  loss plot        {folder / 'loss_plot.png'}"])

@@ -1,0 +1,67 @@
+"""Command-line options from the fields of a settings dataclass: name, type, help, default, panel, written there once."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, TypeVar, get_args
+
+import typer
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def with_settings(
+    settings: type, *, preset_decides: Collection[str] = (), hide: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """Replace a command's ``**settings`` by an option for each field of the dataclass ``settings``.
+
+    Args:
+        settings: a dataclass whose fields were made by ``config.setting``.
+        preset_decides: fields whose default the preset decides; the help says so instead of naming one.
+        hide: fields accepted but not shown in the help.
+    """
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
+        derived = [
+            _parameter(item, preset_decides=item.name in preset_decides, hidden=item.name in hide)
+            for item in dataclasses.fields(settings)
+        ]
+        command.__signature__ = signature.replace(parameters=[*own, *derived])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def given(context: typer.Context, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``parameters`` that stand on the command line."""
+    return {
+        name: value
+        for name, value in parameters.items()
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    }
+
+
+def _parameter(item: "dataclasses.Field[Any]", *, preset_decides: bool, hidden: bool) -> inspect.Parameter:
+    option = typer.Option(
+        "--" + item.name.replace("_", "-"),
+        help=item.metadata["help"],
+        metavar=_placeholder(item.type),
+        rich_help_panel=item.metadata["panel"],
+        show_default="the preset's" if preset_decides else True,
+        hidden=hidden,
+    )
+    return inspect.Parameter(
+        item.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=item.default,
+        annotation=Annotated[item.type, option],
+    )
+
+
+def _placeholder(kind: Any) -> str:
+    """What stands for the value in the help: a flag has none, a choice shows its names."""
+    if choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:
+        return "|".join(choices)
+    return {int: "N", float: "X", bool: ""}.get(kind, "TEXT")

@@ -1,0 +1,46 @@
+"""``gemmazero prepare``: text → a data folder."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gemmazero.cli import console
+from gemmazero.cli.options import given, with_settings
+from gemmazero.config import DEFAULT_SOURCE, PrepareConfig
+
+
+@with_settings(PrepareConfig)
+def prepare(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A .txt, .jsonl or .parquet file, a folder of them, a Hub dataset id, or sample, the built-in corpus.",
+            metavar="SOURCE",
+        ),
+    ] = DEFAULT_SOURCE,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The data folder.", metavar="DIR", show_default="data/<the source's name>")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace the data folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print the report as one JSON object.")] = False,
+    **settings: Any,
+) -> None:
+    """Turn text into tokens to train on."""
+    config = PrepareConfig(**given(context, settings))
+
+    from gemmazero.cli.preparation import PreparationProgress, summary
+    from gemmazero.data.prepare import Prepared, preparing
+
+    with PreparationProgress() as progress:
+        for event in preparing(source, out, config, overwrite=overwrite):
+            progress.show(event)
+    assert isinstance(event, Prepared), "preparing ends with Prepared"
+    if as_json:
+        console.result_json(event.report.to_json())
+        return
+    console.result(summary(event.report))
+    console.say(f"next: gemmazero train --data {shlex.quote(str(event.report.folder))}")

@@ -1,0 +1,52 @@
+"""``--config FILE.toml``: what the command line could say, written in a file."""
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from gemmazero.config import TrainConfig
+from gemmazero.errors import ConfigError
+
+PLACES = ("preset", "data", "out", "init")  # of `train`, beside the settings of TrainConfig
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, under the names of ``train``'s options with underscores.
+
+    Raises ConfigError for a file that cannot be read, an unknown key, or a value of the wrong type.
+    """
+    try:
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise ConfigError(f'{reason}: "{path}"', "--config takes a TOML file") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f'"{path}" is not TOML: {error}', "write a setting a line: steps = 300") from error
+    known: Mapping[str, Any] = dict.fromkeys(PLACES, str) | {
+        item.name: item.type for item in dataclasses.fields(TrainConfig)
+    }
+    for key, value in record.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            raise ConfigError(
+                f'unknown setting "{key}" in "{path}"',
+                f"did you mean {close[0]}?" if close else "gemmazero train --help names them, here with underscores",
+            )
+        if not _fits(value, known[key]):
+            raise ConfigError(f'{key} in "{path}" must be {_described(known[key])}, not "{value}"')
+    return record
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if choices := get_args(kind):
+        return value in choices
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _described(kind: Any) -> str:
+    if choices := get_args(kind):
+        return f"one of {', '.join(choices)}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]

@@ -1,0 +1,301 @@
+"""What a model is, what a run does, how text was prepared: frozen, checked, to and from JSON.
+
+Every setting's default, meaning and unit is written once, here; the command line derives its options from these fields.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from gemmazero.errors import ConfigError, UsageError
+from gemmazero.huggingface_config import config_json, model_settings
+
+LayerType = Literal["sliding_attention", "full_attention"]
+ModelType = Literal["gemma3_text", "gemma2"]
+Schedule = Literal["cosine", "wsd", "constant"]
+OptimizerName = Literal["adamw", "adamw8bit"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Kind = Literal["fixed", "equivalent", "exact"]
+
+DEFAULT_SOURCE = "roneneldan/TinyStories"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One architecture, completely, under transformers' key names; equal configs build equal models.
+
+    Sources: the Gemma 2 report (arXiv 2408.00118), the Gemma 3 report (arXiv 2503.19786), transformers' defaults.
+    """
+
+    model_type: ModelType = "gemma3_text"
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    query_pre_attn_scalar: int
+    layer_types: tuple[LayerType, ...]
+    sliding_window: int
+    max_position_embeddings: int
+    rope_theta: float = 1_000_000.0
+    rope_local_base_freq: float = 10_000.0
+    rope_scaling_factor: float = 1.0
+    rms_norm_eps: float = 1e-6
+    attn_logit_softcapping: float | None = None
+    final_logit_softcapping: float | None = None
+    tie_word_embeddings: bool = True
+    initializer_range: float = 0.02
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                     "num_key_value_heads", "head_dim", "query_pre_attn_scalar", "sliding_window",
+                     "max_position_embeddings"):  # fmt: skip
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f'{name} must be a positive whole number, not "{value}"')
+        for name in ("rope_theta", "rope_local_base_freq", "rope_scaling_factor", "rms_norm_eps", "initializer_range",
+                     "attn_logit_softcapping", "final_logit_softcapping"):  # fmt: skip
+            value = getattr(self, name)
+            if value is None and name.endswith("softcapping"):
+                continue
+            if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+                raise ConfigError(f'{name} must be a positive number, not "{value}"')
+            object.__setattr__(self, name, float(value))  # transformers takes no whole number here
+        if type(self.tie_word_embeddings) is not bool:
+            raise ConfigError(f'tie_word_embeddings must be true or false, not "{self.tie_word_embeddings}"')
+        ends = self.eos_token_id if isinstance(self.eos_token_id, tuple) else (self.eos_token_id,)
+        if any(token is not None and type(token) is not int for token in (self.pad_token_id, self.bos_token_id, *ends)):
+            raise ConfigError("pad_token_id, bos_token_id and eos_token_id must be whole numbers")
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ConfigError(f"pad_token_id {self.pad_token_id} is not among {self.vocab_size} token ids")
+        self._check_shape()
+
+    def _check_shape(self) -> None:
+        if self.model_type not in get_args(ModelType):
+            raise ConfigError(f'model_type "{self.model_type}" is not gemma3_text or gemma2')
+        if len(self.layer_types) != self.num_hidden_layers:
+            raise ConfigError(f"{len(self.layer_types)} layer_types for {self.num_hidden_layers} layers")
+        if unknown := [kind for kind in self.layer_types if kind not in get_args(LayerType)]:
+            raise ConfigError(f'unknown layer type "{unknown[0]}"', f"one of {', '.join(get_args(LayerType))}")
+        heads = self.num_attention_heads
+        if heads % self.num_key_value_heads:
+            raise ConfigError(f"{heads} attention heads cannot share {self.num_key_value_heads} key-value heads evenly")
+        if self.hidden_size % heads:  # Gemma needs it not, but transformers would refuse the checkpoint
+            raise ConfigError(f"hidden_size {self.hidden_size} is not a multiple of {heads} attention heads")
+        if self.head_dim % 2:
+            raise ConfigError(f"head_dim must be even for rotary positions, not {self.head_dim}")
+        if self.is_gemma3 and self.attn_logit_softcapping is not None:
+            raise ConfigError("attn_logit_softcapping on Gemma 3: transformers never applies it", "remove it")
+        if not self.is_gemma3 and self.rope_local_base_freq != 10_000:
+            raise ConfigError("rope_local_base_freq on Gemma 2: it has one RoPE base, rope_theta")
+
+    @property
+    def is_gemma3(self) -> bool:
+        """Gemma 3 has QK-norm, a RoPE base of its own for sliding layers, and no attention soft-cap."""
+        return self.model_type == "gemma3_text"
+
+    def with_vocabulary(self, size: int, end_id: int) -> Self:
+        """This architecture for a tokenizer of ``size`` ids whose documents end with ``end_id``."""
+        return dataclasses.replace(self, vocab_size=size, pad_token_id=end_id, bos_token_id=end_id, eos_token_id=end_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """A ``config.json`` that transformers 4.57 and 5 read alike (RoPE is written in both spellings)."""
+        return config_json(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> Self:
+        """Read a transformers ``config.json``, as strictly as ``model_settings`` does. Raises ConfigError."""
+        try:
+            return cls(**model_settings(config))
+        except TypeError as error:
+            raise ConfigError(f"unreadable model config: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The config in a JSON file. Raises ConfigError where there is none or it cannot be used."""
+        return cls.from_json(read_json(path))
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - the field's word for it on every command line
+    *,
+    panel: str,
+    kind: Kind = "fixed",
+    minimum: float | None = None,
+) -> Any:
+    """A dataclass field that is also a command-line option.
+
+    ``kind`` says what a resumed run may do with it: *exact* settings change no bit of the result, *equivalent* ones
+    only the rounding, *fixed* ones are refused.
+    """
+    return field(default=default, metadata={"help": help, "panel": panel, "kind": kind, "minimum": minimum})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides what a run computes, and how it is carried out."""
+
+    steps: int = setting(3000, "Optimizer steps in all.", panel="Length", minimum=1)
+    batch_size: int = setting(32, "Sequences an optimizer step.", panel="Length", minimum=1)
+    sequence_length: int = setting(512, "Tokens a sequence.", panel="Length", minimum=2)
+    micro_batch_size: int = setting(
+        8, "Sequences on the device at once; the rest of the batch is accumulated.", panel="Machine",
+        kind="equivalent", minimum=1,
+    )  # fmt: skip
+    learning_rate: float = setting(1e-3, "Peak learning rate.", panel="Optimization", minimum=0.0)
+    min_learning_rate: float = setting(0.0, "Learning rate at the last step.", panel="Optimization", minimum=0.0)
+    warmup_steps: int = setting(100, "Steps of linear warm-up.", panel="Optimization", minimum=0)
+    schedule: Schedule = setting(
+        "cosine", "After warm-up: cosine, wsd (linear decay in the last fifth), or constant.", panel="Optimization"
+    )
+    weight_decay: float = setting(0.1, "Decoupled weight decay of the matrices.", panel="Optimization", minimum=0.0)
+    beta1: float = setting(0.9, "AdamW's decay of the first moment.", panel="Optimization", minimum=0.0)
+    beta2: float = setting(0.95, "AdamW's decay of the second moment.", panel="Optimization", minimum=0.0)
+    clip_norm: float = setting(1.0, "Largest gradient norm; 0 never clips.", panel="Optimization", minimum=0.0)
+    optimizer: OptimizerName = setting("adamw", "adamw, or adamw8bit (a quarter of the state).", panel="Optimization")
+    precision: PrecisionName = setting(
+        "auto", "auto, fp32, bf16 or fp16; weights are always kept in fp32.", panel="Machine"
+    )
+    gradient_checkpointing: bool = setting(
+        False, "Recompute activations in the backward pass: less memory, a third more time.", panel="Machine"
+    )
+    seed: int = setting(0, "Seed of the weights and of the data's order.", panel="Length", minimum=0)
+    device: DeviceName = setting("auto", "auto, cpu, cuda or mps.", panel="Machine", kind="equivalent")
+    threads: int = setting(0, "CPU threads; 0 takes every core.", panel="Machine", kind="equivalent", minimum=0)
+    validate_every: int = setting(250, "Steps between validations.", panel="Validating and saving", minimum=1)
+    validation_tokens: int = setting(
+        262_144, "Validation tokens, a fixed part of the split; 0 takes all of it.", panel="Validating and saving",
+        minimum=0,
+    )  # fmt: skip
+    save_every: int = setting(250, "Steps between checkpoints.", panel="Validating and saving", kind="exact", minimum=1)
+    keep: int = setting(
+        3, "Newest checkpoints kept, beside the best.", panel="Validating and saving", kind="exact", minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.min_learning_rate > self.learning_rate:
+            raise UsageError(
+                f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}",
+                "lower --min-learning-rate",
+            )
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) >= 1:
+                raise UsageError(f"{name} must be below 1, not {getattr(self, name):g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """Everything that decides which tokens a data folder holds; recorded in its manifest."""
+
+    subset: str | None = setting(None, "The Hub dataset's subset (its configuration).", panel="Source")
+    revision: str | None = setting(None, "The Hub dataset's branch, tag or commit.", panel="Source")
+    split: str = setting("train", "The split that becomes training text.", panel="Source")
+    text_column: str = setting("text", "The column or key that holds the text.", panel="Source")
+    tokenizer: str | None = setting(
+        None, "gpt2 (the default), bytes, bpe:SIZE (sample's default is bpe:1024), or a tokenizer.json or its folder.",
+        panel="Tokens",
+    )  # fmt: skip
+    turn_tokens: bool = setting(
+        False, "Add <start_of_turn> and <end_of_turn> to the vocabulary, for chat.", panel="Tokens"
+    )
+    validation_fraction: float = setting(
+        0.01, "Share of documents held out where the source has no validation split.", panel="Documents", minimum=0.0
+    )
+    max_documents: int = setting(0, "Stop after so many documents; 0 takes all.", panel="Documents", minimum=0)
+    min_characters: int = setting(1, "Drop documents shorter than this, in characters.", panel="Documents", minimum=1)
+    seed: int = setting(0, "Seed of the held-out share, and of sample's stories.", panel="Documents", minimum=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.validation_fraction >= 1:
+            raise UsageError(f"validation_fraction must be below 1, not {self.validation_fraction:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReference:
+    """Where a run's data came from, so that it can be found, or prepared again, and recognised."""
+
+    folder: str
+    manifest_digest: str
+    tokenizer_digest: str
+    source: str
+    revision: str | None
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A run, resolved: nothing in it is automatic any more. It is what ``run.json`` holds."""
+
+    run_id: str
+    preset: str
+    model: ModelConfig
+    train: TrainConfig
+    data: DataReference
+    init: str | None = None
+    format_version: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of ``run.json``."""
+        return dataclasses.asdict(self) | {"model": self.model.to_json()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Read what ``to_json`` wrote. Raises ConfigError for anything else."""
+        if record.get("format_version") != 1:
+            raise ConfigError(
+                f'run.json has format version "{record.get("format_version")}", this GemmaZero reads 1',
+                "pip install --upgrade gemmazero",
+            )
+        try:
+            return cls(
+                run_id=record["run_id"],
+                preset=record["preset"],
+                model=ModelConfig.from_json(record["model"]),
+                train=TrainConfig(**record["train"]),
+                data=DataReference(**record["data"]),
+                init=record["init"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"unreadable run.json: {error}") from error
+
+
+def check_settings(config: Any) -> None:
+    """Check each field of a dataclass of settings against its type and its minimum. Raises UsageError."""
+    for item in dataclasses.fields(config):
+        value, minimum = getattr(config, item.name), item.metadata["minimum"]
+        option = "--" + item.name.replace("_", "-")
+        choices = get_args(item.type)
+        if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
+            raise UsageError(f'{option} "{value}" is unknown', f"one of {', '.join(choices)}")
+        if item.type in (int, bool, str) and type(value) is not item.type:
+            raise UsageError(f'{option} must be of type {item.type.__name__}, not "{value}"')
+        if item.type is float and (type(value) not in (int, float) or not math.isfinite(value)):
+            raise UsageError(f'{option} must be a number, not "{value}"')
+        if minimum is not None and value < minimum:
+            raise UsageError(f"{option} must be at least {minimum:g}, not {value:g}")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON object in ``path``. Raises ConfigError where there is none."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f'no such file: "{path}"') from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f'cannot read "{path}": {error}') from error
+    if not isinstance(record, dict):
+        raise ConfigError(f'"{path}" does not hold a JSON object')
+    return record

@@ -1,0 +1,108 @@
+"""Batches[n]: the tokens of step n, a pure function of seed and n."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gemmazero.data.shards import TokenShards
+from gemmazero.errors import DataError
+
+_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of tokens; ``targets`` are the ``ids`` one place further on."""
+
+    ids: Tensor  # int64 (B, T)
+    targets: Tensor  # int64 (B, T)
+
+
+class Batches:
+    """Every batch of a run, by number. Each epoch shows each window of the split once, in an order of its own.
+
+    A window is ``sequence_length`` + 1 tokens and shares its last one with its successor. Where they do not fill the
+    split exactly, each epoch leaves out other tokens at the two ends. A batch may end one epoch and begin the next.
+    Raises DataError for a split smaller than one window.
+    """
+
+    def __init__(self, shards: TokenShards, *, batch_size: int, sequence_length: int, seed: int) -> None:
+        self.windows = (len(shards) - 1) // sequence_length
+        """How many windows an epoch has."""
+        if self.windows < 1:
+            raise DataError(
+                f'the {shards.split} split of "{shards.folder}" has {len(shards)} tokens, less than one window of '
+                f"{sequence_length} + 1",
+                f"--sequence-length {len(shards) - 1} at most" if len(shards) > 2 else "prepare more text",
+            )
+        self._shards = shards
+        self._batch_size, self._sequence_length, self._seed = batch_size, sequence_length, seed
+        self._spare_tokens = (len(shards) - 1) % sequence_length
+
+    def __getitem__(self, number: int) -> Batch:
+        """Batch ``number`` of the run, 0 for the first; there is no last."""
+        if number < 0:
+            raise IndexError(f"batch {number}")
+        places = np.arange(number * self._batch_size, (number + 1) * self._batch_size)
+        windows = np.empty((self._batch_size, self._sequence_length + 1), dtype=np.int64)
+        for row, start in enumerate(self._starts(places)):
+            windows[row] = self._shards.read(start, start + self._sequence_length + 1)
+        tokens = torch.from_numpy(windows)
+        # Owned and aligned: a matrix product may round differently for a tensor that begins between two 16-byte lines.
+        return Batch(ids=tokens[:, :-1].clone(), targets=tokens[:, 1:].clone())
+
+    def epoch_of(self, number: int) -> int:
+        """The epoch in which batch ``number`` begins, 0 for the first."""
+        return number * self._batch_size // self.windows
+
+    def _starts(self, places: NDArray[np.int64]) -> list[int]:
+        """Where in the split the windows begin that stand at ``places`` of the endless sequence of epochs."""
+        starts = np.empty_like(places)
+        for epoch in np.unique(places // self.windows):
+            inside = places // self.windows == epoch
+            order = permute(places[inside] % self.windows, self.windows, _key("order", self._seed, int(epoch)))
+            offset = int.from_bytes(_key("offset", self._seed, int(epoch))[:8], "little") % (self._spare_tokens + 1)
+            starts[inside] = order * self._sequence_length + offset
+        return [int(start) for start in starts]
+
+
+def permute(indices: NDArray[np.int64], size: int, key: bytes) -> NDArray[np.int64]:
+    """Where a shuffle of 0 … ``size`` - 1 puts ``indices``: a bijection for every 64-byte ``key``, in O(1) memory.
+
+    A balanced Feistel network over the next even power of two; what falls outside is sent through it again until it
+    falls inside (cycle walking: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+    """
+    half_bits = max(((size - 1).bit_length() + 1) // 2, 2)
+    round_keys = np.frombuffer(key, dtype="<u8")[:_ROUNDS]
+    places = _feistel(indices.astype(np.uint64), half_bits, round_keys)
+    while (outside := places >= size).any():
+        places[outside] = _feistel(places[outside], half_bits, round_keys)
+    return places.astype(np.int64)
+
+
+def _feistel(values: NDArray[np.uint64], half_bits: int, round_keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    shift, mask = np.uint64(half_bits), np.uint64(2**half_bits - 1)
+    left, right = values >> shift, values & mask
+    for round_key in round_keys:
+        left, right = right, left ^ (_mixed(right ^ round_key) >> (np.uint64(64) - shift))
+    return left << shift | right
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finalizer (Steele, Lea and Flood, 2014): every bit of the input reaches every bit of the output."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _key(purpose: str, seed: int, epoch: int) -> bytes:
+    return hashlib.blake2b(f"{purpose} {seed} {epoch}".encode()).digest()
+
+
+def choose_windows(size: int, count: int, seed: int) -> list[int]:
+    """``count`` of 0 … ``size`` - 1, sorted: the same for the same seed."""
+    return sorted(int(index) for index in permute(np.arange(count), size, _key("validation", seed, 0)))

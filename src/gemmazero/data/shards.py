@@ -1,0 +1,272 @@
+"""TokenShards: token files and their manifest, written and read. The format is ``docs/data-folder.md``."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemmazero.errors import DataError
+
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
+MANIFEST = "manifest.json"
+TOKENS_A_FILE = 2**27
+
+_READ_BYTES = 2**24
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFacts:
+    """How much a split holds; ``text_bytes`` is its text in UTF-8, before tokenization."""
+
+    documents: int = 0
+    tokens: int = 0
+    text_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFacts:
+    """Size and SHA-256 of a file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything there is to know about a data folder: the contents of its ``manifest.json``.
+
+    ``round_trip`` is the share of a sample of the documents that the tokenizer gives back unchanged.
+    """
+
+    source: str
+    subset: str | None
+    revision: str | None
+    options: Mapping[str, Any]
+    tokenizer: str
+    tokenizer_digest: str
+    vocab_size: int
+    end_id: int
+    round_trip: float
+    splits: Mapping[Split, SplitFacts]
+    dropped_short: int
+    dropped_invalid: int
+    files: Mapping[str, FileFacts]
+    format_version: int = 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the token files: little-endian uint16 where the vocabulary fits, else uint32."""
+        return token_dtype(self.vocab_size)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of this: equal for the same source prepared alike, whenever and wherever that was."""
+        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of ``manifest.json``."""
+        return dataclasses.asdict(self) | {"dtype": self.dtype.name}
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.json`` into ``folder``."""
+        text = json.dumps(self.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        (folder / MANIFEST).write_bytes(text.encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The manifest of the data folder ``folder``. Raises DataError where there is none or it cannot be used."""
+        if not folder.exists():
+            raise DataError(f'no such data folder: "{folder}"', f"gemmazero prepare SOURCE --out {folder}")
+        try:
+            record = json.loads((folder / MANIFEST).read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(
+                f'"{folder}" is not a data folder: it has no {MANIFEST}',
+                f"gemmazero prepare {folder} makes one of its text",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise _damaged(folder, f"{MANIFEST} cannot be read: {error}") from error
+        return cls._from_json(record, folder)
+
+    @classmethod
+    def _from_json(cls, record: Any, folder: Path) -> Self:
+        version = record.get("format_version") if isinstance(record, dict) else None
+        if version != 1:
+            raise DataError(
+                f'"{folder}" has data format version "{version}", this GemmaZero reads 1',
+                "pip install --upgrade gemmazero, or prepare the source again",
+            )
+        try:
+            dtype = record.pop("dtype")
+            record["splits"] = {split: SplitFacts(**record["splits"][split]) for split in SPLITS}
+            record["files"] = {name: FileFacts(**facts) for name, facts in record["files"].items()}
+            manifest = cls(**record)
+            sound = dtype == manifest.dtype.name and all(Path(name).name == name for name in manifest.files)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise _damaged(folder, f"{MANIFEST} does not describe a data folder")
+        return manifest
+
+    def token_files(self, split: Split) -> list[str]:
+        """The names of a split's token files, in order."""
+        return sorted(name for name in self.files if _split_of(name) == split)
+
+
+class TokenShards:
+    """The tokens of one split of a data folder as one long, read-only array, mapped from its files.
+
+    Opening compares the files' sizes with the manifest's; ``verify`` compares the contents.
+    Raises DataError for a folder that is absent, foreign or damaged.
+    """
+
+    def __init__(self, folder: Path, split: Split) -> None:
+        self.folder = Path(folder)
+        self.split = split
+        self.manifest = Manifest.read(self.folder)
+        if split not in SPLITS:
+            raise DataError(f'no split "{split}" in "{folder}"', f"one of {', '.join(SPLITS)}")
+        self._files = [self._mapped(name) for name in self.manifest.token_files(split)]
+        self._ends = np.cumsum([len(file) for file in self._files], dtype=np.int64)
+        held = int(self._ends[-1]) if self._files else 0
+        if held != self.manifest.splits[split].tokens:
+            raise _damaged(
+                self.folder, f"{held} {split} tokens where {MANIFEST} counts {self.manifest.splits[split].tokens}"
+            )
+
+    def __len__(self) -> int:
+        return self.manifest.splits[self.split].tokens
+
+    @property
+    def documents(self) -> int:
+        """How many documents the split holds; each ends with the manifest's ``end_id``."""
+        return self.manifest.splits[self.split].documents
+
+    @property
+    def text_bytes(self) -> int:
+        """The size of the split's text in UTF-8, the measure of bits per byte."""
+        return self.manifest.splits[self.split].text_bytes
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """A copy of the token ids from ``start`` up to ``stop``, uint16 or uint32, across files where need be."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"tokens {start} to {stop} of {len(self)}")
+        ids = np.empty(stop - start, dtype=self.manifest.dtype)
+        filled = 0
+        index = int(np.searchsorted(self._ends, start, side="right"))
+        while filled < len(ids):
+            file = self._files[index]
+            offset = start + filled - (int(self._ends[index]) - len(file))
+            piece = file[offset : offset + len(ids) - filled]
+            ids[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            index += 1
+        return ids
+
+    def verify(self) -> None:
+        """Compare the split's files with the manifest's SHA-256 sums, and every id with the vocabulary's size."""
+        for name, ids in zip(self.manifest.token_files(self.split), self._files, strict=True):
+            if file_facts(self.folder / name) != self.manifest.files[name]:
+                raise _damaged(self.folder, f'"{name}" is not what was written')
+            for start in range(0, len(ids), _READ_BYTES):
+                if int(ids[start : start + _READ_BYTES].max()) >= self.manifest.vocab_size:
+                    raise _damaged(self.folder, f'"{name}" holds ids beyond the vocabulary')
+
+    def _mapped(self, name: str) -> NDArray[Any]:
+        path, size = self.folder / name, self.manifest.files[name].bytes
+        try:
+            if path.stat().st_size != size or size % self.manifest.dtype.itemsize or not size:
+                raise _damaged(self.folder, f'"{name}" has {path.stat().st_size} bytes, not {size}')
+            return np.memmap(path, dtype=self.manifest.dtype, mode="r")
+        except OSError as error:
+            raise _damaged(self.folder, f'"{name}" cannot be read: {error.strerror}') from error
+
+
+class ShardWriter:
+    """Writes the tokens of one split: ``train-00000.bin``, ``train-00001.bin``, … of ``tokens_a_file`` ids each.
+
+    A context manager; ``files`` is complete when it is left.
+    """
+
+    def __init__(self, folder: Path, split: Split, vocab_size: int, *, tokens_a_file: int = TOKENS_A_FILE) -> None:
+        self.files: dict[str, FileFacts] = {}
+        self.tokens = 0
+        self._folder, self._split, self._vocab_size, self._tokens_a_file = folder, split, vocab_size, tokens_a_file
+        self._dtype = token_dtype(vocab_size)
+        self._file: BinaryIO | None = None
+
+    def append(self, ids: NDArray[Any]) -> None:
+        """Write ``ids`` after those written before. Raises DataError for an id beyond the vocabulary."""
+        if len(ids) and int(ids.max()) >= self._vocab_size:
+            raise DataError(f"the tokenizer gave id {int(ids.max())}, beyond its {self._vocab_size} ids")
+        while len(ids):
+            if self._file is None:
+                self._open_next()
+            room = self._tokens_a_file - self.tokens % self._tokens_a_file
+            self._write(ids[:room].astype(self._dtype).tobytes())
+            self.tokens += len(ids[:room])
+            ids = ids[room:]
+            if self.tokens % self._tokens_a_file == 0:
+                self._finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is None:
+            return
+        if error is None:
+            self._finish()
+        else:
+            self._file.close()
+
+    def _open_next(self) -> None:
+        self._name = f"{self._split}-{len(self.files):05d}.bin"
+        self._file = (self._folder / self._name).open("xb", buffering=0)
+        self._sha256 = hashlib.sha256()
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # an unbuffered write may take only a part
+            written = cast(BinaryIO, self._file).write(view)
+            self._sha256.update(view[:written])
+            view = view[written:]
+
+    def _finish(self) -> None:
+        file = cast(BinaryIO, self._file)
+        self.files[self._name] = FileFacts(bytes=file.tell(), sha256=self._sha256.hexdigest())
+        file.close()
+        self._file = None
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The little-endian type of token ids below ``vocab_size``: uint16 up to 65 536 ids, else uint32."""
+    return np.dtype("<u2") if vocab_size <= 2**16 else np.dtype("<u4")
+
+
+def file_facts(path: Path) -> FileFacts:
+    """Size and SHA-256 of the file at ``path``."""
+    with path.open("rb") as file:
+        return FileFacts(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _split_of(name: str) -> str | None:
+    """The split whose token file this is; None for any other file."""
+    match = re.fullmatch(r"(train|validation)-\d{5}\.bin", name)
+    return match.group(1) if match else None
+
+
+def _damaged(folder: Path, what: str) -> DataError:
+    return DataError(f'data folder "{folder}" is damaged: {what}', "gemmazero prepare … --overwrite writes it anew")

@@ -1,0 +1,280 @@
+"""Text ⇄ token ids: GPT-2's vocabulary, plain bytes, BPE trained on the source, or any ``tokenizer.json``."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import decoders
+
+from gemmazero.data.vocabulary import END_OF_DOCUMENT, byte_vocabulary, gpt2_vocabulary, trained_vocabulary
+from gemmazero.errors import DataError, UsageError
+
+TURN_TOKENS = ("<start_of_turn>", "<end_of_turn>")
+CHAT_TEMPLATE = """\
+{%- if messages[0]['role'] == 'system' -%}
+    {%- set first_user_prefix = messages[0]['content'] + '\\n\\n' -%}
+    {%- set turns = messages[1:] -%}
+{%- else -%}
+    {%- set first_user_prefix = '' -%}
+    {%- set turns = messages -%}
+{%- endif -%}
+{%- for message in turns -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
+    {%- endif -%}
+    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
+    {{ '<start_of_turn>' + role + '\\n' + (first_user_prefix if loop.first else '') }}
+    {{- message['content'] | trim + '<end_of_turn>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<start_of_turn>model\\n' }}
+{%- endif -%}
+"""  # Gemma 3's, for text alone and without <bos>: our documents do not begin with one
+
+_END_TOKENS = ("<|endoftext|>", "<eos>", "</s>", "<|end_of_text|>")  # where no tokenizer_config.json names one
+_KEPT = ("bos_token", "eos_token", "pad_token", "unk_token", "chat_template")
+_CHOICES = "gpt2, bytes, bpe:SIZE (such as bpe:8192), or a tokenizer.json or its folder"
+
+
+class Tokenizer:
+    """One vocabulary: how text becomes ids, and ids text. All of it is one ``tokenizer.json``.
+
+    The text of a special token is text like any other: no ``encode`` here ever turns it into the special id.
+    Text that is not valid Unicode (an unpaired surrogate) raises DataError wherever it is encoded.
+
+    Args:
+        backend: what the ``tokenizers`` library made or read; it is owned from here on.
+        name: what people call it.
+        end_token: the token that ends every document.
+        encode_fast: a faster equal of the backend's encoding, text → ids, where there is one.
+        config: what a foreign ``tokenizer_config.json`` says of special tokens and chat, kept by ``save``.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        name: str,
+        end_token: str,
+        *,
+        encode_fast: Callable[[str], NDArray[Any]] | None = None,
+        config: dict[str, str] | None = None,
+    ) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True  # despite its name: special text is split like any text
+        self._backend = backend
+        self._encode_fast = encode_fast
+        self._config = config or {}
+        self.name = name
+        self.end_token = end_token
+        vocabulary = backend.get_vocab()
+        self.end_id: int = vocabulary[end_token]
+        self.vocab_size: int = max(vocabulary.values()) + 1
+        """Every id, added tokens and gaps included: the largest id + 1."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The tokenizer in a ``tokenizer.json``, or in a folder that holds one, prompt template and all.
+
+        Documents end with the ``eos_token`` of the ``tokenizer_config.json`` beside it or, where that names none, with
+        the first known end token of the vocabulary. Raises DataError where there is no usable tokenizer.
+        """
+        file = path / "tokenizer.json" if path.is_dir() else path
+        try:
+            backend = tokenizers.Tokenizer.from_str(_read(file))
+        except DataError:
+            raise
+        except Exception as error:  # the library raises nothing more precise
+            raise DataError(f'"{file}" is not a tokenizer.json: {error}', _CHOICES) from None
+        config = _special_tokens_and_chat(file.parent)
+        candidates = (config["eos_token"],) if "eos_token" in config else _END_TOKENS
+        end_token = next((token for token in candidates if backend.token_to_id(token) is not None), None)
+        if end_token is None:
+            raise DataError(
+                f'the tokenizer "{file}" has no end-of-document token (looked for {", ".join(candidates)})',
+                'name one of its tokens as "eos_token" in the tokenizer_config.json beside it',
+            )
+        name = file.resolve().parent.name if file.name == "tokenizer.json" else file.stem
+        return cls(backend, name, end_token, config=config)
+
+    def save(self, folder: Path) -> None:
+        """Write ``tokenizer.json`` and ``tokenizer_config.json``; stock ``AutoTokenizer`` then gives our ids.
+
+        Equal tokenizers write equal bytes. The folder must exist. Raises OSError where it cannot be written.
+        """
+        config = {
+            # Without it AutoTokenizer takes Gemma's own class for Gemma's model_type: other ids, silently.
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "bos_token": self.end_token,
+            "eos_token": self.end_token,
+            "pad_token": self.end_token,
+        }
+        if self.turn_ids:
+            config["chat_template"] = CHAT_TEMPLATE
+        text = json.dumps(config | self._config, indent=2, ensure_ascii=False) + "\n"
+        (folder / "tokenizer.json").write_bytes(self._text.encode())
+        (folder / "tokenizer_config.json").write_bytes(text.encode())
+
+    @property
+    def turn_ids(self) -> tuple[int, int] | None:
+        """The ids of <start_of_turn> and <end_of_turn>, where both exist."""
+        start, end = (self._backend.token_to_id(token) for token in TURN_TOKENS)
+        return None if start is None or end is None else (start, end)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The narrowest little-endian type that holds every id: uint16 or uint32."""
+        return np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the ``tokenizer.json`` that ``save`` writes, in hexadecimal."""
+        return hashlib.sha256(self._text.encode()).hexdigest()
+
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether tokens spell bytes in ``BYTE_CHARACTERS``."""
+        return isinstance(self._backend.decoder, decoders.ByteLevel)
+
+    def token(self, token_id: int) -> str | None:
+        """The vocabulary's own spelling of an id; None for an id that it does not have."""
+        return self._backend.id_to_token(token_id)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of ``text`` and nothing else: no template, no special tokens."""
+        return self._encode([text])[0]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of ``text`` within the tokenizer's own prompt template, such as Gemma's leading <bos>.
+
+        Equal to ``encode`` for every tokenizer that GemmaZero makes. Stock ``AutoTokenizer`` gives the same ids, save
+        that it takes special tokens' text in a prompt for the tokens themselves (``split_special_tokens=False``).
+        """
+        return self._encode([text], template=True)[0]
+
+    def encode_documents(self, texts: Sequence[str]) -> NDArray[Any]:
+        """The ids of all documents in one flat array of ``dtype``, ``end_id`` after each."""
+        if self._encode_fast:
+            documents: list[Any] = [self._encode_fast(_valid(text)) for text in texts]
+        else:
+            documents = self._encode(texts)
+        flat = np.empty(sum(map(len, documents)) + len(documents), self.dtype)
+        position = 0
+        for ids in documents:
+            flat[position : position + len(ids)] = ids
+            flat[position + len(ids)] = self.end_id
+            position += len(ids) + 1
+        return flat
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ``ids``: special tokens show as theirs, invalid UTF-8 as U+FFFD, unknown ids as nothing."""
+        return self._backend.decode(ids, skip_special_tokens=False)
+
+    def round_trip(self, texts: Iterable[str]) -> float:
+        """The share of ``texts``, 0 to 1, that come back from ids exactly as they were; 1 where there are none."""
+        survived = [self.decode(self.encode(text)) == text for text in texts]
+        return sum(survived) / len(survived) if survived else 1.0
+
+    def without_prompt_template(self) -> "Tokenizer":
+        """The same vocabulary, so that stock ``AutoTokenizer`` adds nothing to a prompt either."""
+        content = json.loads(self._text) | {"post_processor": None}
+        return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(content)), self.name, self.end_token)
+
+    def with_turn_tokens(self) -> "Tokenizer":
+        """The same vocabulary and, after all else, those of <start_of_turn> and <end_of_turn> that it lacks."""
+        backend = tokenizers.Tokenizer.from_str(self._text)
+        missing = [token for token in TURN_TOKENS if backend.token_to_id(token) is None]
+        backend.add_special_tokens(missing)
+        vocabulary = backend.get_vocab()
+        if any(vocabulary[token] < self.vocab_size for token in missing):
+            raise DataError(f'the tokenizer "{self.name}" has gaps in its ids: no token can be added after the last')
+        return Tokenizer(backend, self.name, self.end_token, encode_fast=self._encode_fast, config=self._config)
+
+    @property
+    def _text(self) -> str:
+        return self._backend.to_str()
+
+    def _encode(self, texts: Sequence[str], *, template: bool = False) -> list[list[int]]:
+        texts = [_valid(text) for text in texts]
+        try:
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=template)
+        except Exception as error:  # the library raises nothing more precise
+            raise DataError(f'the tokenizer "{self.name}" cannot encode this text: {error}', _CHOICES) from None
+        return [encoding.ids for encoding in encodings]
+
+
+def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens: bool) -> Tokenizer:
+    """The tokenizer that ``--tokenizer`` names: gpt2, bytes, bpe:SIZE, or a ``tokenizer.json`` or its folder.
+
+    Args:
+        spec: the name. SIZE counts everything: 256 bytes, merges, special tokens.
+        texts: opens the documents that bpe:SIZE is trained on; not called for any other.
+        turn_tokens: add <start_of_turn> and <end_of_turn>, after all else, where absent.
+
+    A tokenizer from a file comes without its prompt template. Raises UsageError for an unknown name or a size out of
+    range, DataError for a tokenizer that cannot be had.
+    """
+    kind, _, size = spec.partition(":")
+    if spec == "gpt2":
+        backend, encoding = gpt2_vocabulary()
+        encode_fast = partial(encoding.encode_to_numpy, disallowed_special=())
+        tokenizer = Tokenizer(backend, spec, END_OF_DOCUMENT, encode_fast=encode_fast)
+    elif spec == "bytes":
+        tokenizer = Tokenizer(byte_vocabulary(), spec, END_OF_DOCUMENT, encode_fast=_utf8)
+    elif kind == "bpe":
+        backend = trained_vocabulary(size, lambda: map(_valid, texts()), turn_tokens=turn_tokens)
+        tokenizer = Tokenizer(backend, f"bpe:{int(size)}", END_OF_DOCUMENT)
+    elif Path(spec).name != spec or Path(spec).exists():
+        tokenizer = Tokenizer.load(Path(spec)).without_prompt_template()
+    else:
+        close = difflib.get_close_matches(spec, ("gpt2", "bytes", "bpe:8192"), n=1)
+        raise UsageError(f'unknown tokenizer "{spec}"', f"did you mean {close[0]}?" if close else _CHOICES)
+    return tokenizer.with_turn_tokens() if turn_tokens else tokenizer
+
+
+def _utf8(text: str) -> NDArray[Any]:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _valid(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the text is not valid Unicode: an unpaired surrogate at character {error.start}",
+            "leave that document out, or mend it where it was written",
+        ) from None
+    return text
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f'no such tokenizer: "{file}"', _CHOICES) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'cannot read the tokenizer "{file}": {error}') from None
+
+
+def _special_tokens_and_chat(folder: Path) -> dict[str, str]:
+    """What the ``tokenizer_config.json`` of a folder, if any, says of them."""
+    file, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    try:
+        config = json.loads(_read(file)) if file.exists() else {}
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise DataError(f'"{file}" does not hold a JSON object', "delete it, or copy it again from where it came from")
+    if template.exists():
+        config["chat_template"] = _read(template)
+    values = {key: config.get(key) for key in _KEPT}
+    texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: text for key, text in texts.items() if isinstance(text, str)}

@@ -1,0 +1,120 @@
+"""The vocabularies that GemmaZero makes itself, all byte-level: GPT-2's, the 256 bytes, and BPE trained on a source."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+
+import tiktoken
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from gemmazero.errors import DataError, UsageError
+
+END_OF_DOCUMENT = "<|endoftext|>"
+
+_PRINTABLE = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
+_OTHERS = sorted(set(range(256)) - set(_PRINTABLE))
+BYTE_CHARACTERS = "".join(chr(byte if byte in _PRINTABLE else 256 + _OTHERS.index(byte)) for byte in range(256))
+"""The character by which a byte-level vocabulary, GPT-2's or an heir's, spells each byte."""
+
+_LARGEST_SIZE = 200_000
+_GPT2_FILES = tuple(  # as tiktoken names them, and caches them by the SHA-1 of that name
+    f"https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/{name}" for name in ("vocab.bpe", "encoder.json")
+)
+
+
+def gpt2_vocabulary() -> tuple[tokenizers.Tokenizer, tiktoken.Encoding]:
+    """GPT-2's 50 257 tokens under tiktoken's ids, and the tiktoken encoding itself, which is faster.
+
+    Raises DataError where tiktoken neither has its two files nor can get them.
+    """
+    try:
+        encoding = tiktoken.get_encoding("gpt2")
+    except (OSError, ValueError) as error:  # no network, an HTTP error, an unwritable cache; a damaged download
+        names = " and ".join(f"{hashlib.sha1(url.encode()).hexdigest()} ({url})" for url in _GPT2_FILES)
+        raise DataError(
+            f'the files of the tokenizer "gpt2" could not be had: {type(error).__name__}',
+            "run this once with a network; or download two files under the names "
+            f"{names} and set TIKTOKEN_CACHE_DIR to their folder; "
+            "or choose --tokenizer bytes or --tokenizer bpe:8192, which need neither",
+        ) from error
+    return ranked_vocabulary(encoding), encoding
+
+
+def ranked_vocabulary(encoding: tiktoken.Encoding) -> tokenizers.Tokenizer:
+    """The same ids as those of a tiktoken encoding with GPT-2's split, whose ranks imply the merges."""
+    tokens = [encoding.decode_single_token_bytes(rank) for rank in range(encoding.eot_token)]
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    merges = [_halves(token, ranks) for token in tokens if len(token) > 1]
+    return _byte_level(tokens, merges)
+
+
+def byte_vocabulary() -> tokenizers.Tokenizer:
+    """The 256 bytes, each under its own value, and the end of a document as 256."""
+    return _byte_level([bytes([byte]) for byte in range(256)], [])
+
+
+def trained_vocabulary(size: str, documents: Callable[[], Iterable[str]], *, turn_tokens: bool) -> tokenizers.Tokenizer:
+    """BPE of ``size`` tokens in all: 256 bytes, merges learned from the documents, special tokens last.
+
+    Text is split as GPT-2 splits it; equal documents give equal vocabularies. Room is left for the turn tokens where
+    they are to be added. Raises UsageError for a size out of range, DataError where the documents have too few pairs
+    of bytes (seen twice at least) for so many merges.
+    """
+    smallest = 259 if turn_tokens else 257
+    if not (size.isascii() and size.isdigit() and smallest <= int(size) <= _LARGEST_SIZE):
+        raise UsageError(
+            f'the size in tokenizer "bpe:{size}" must be a whole number from {smallest} to {_LARGEST_SIZE}',
+            "for example --tokenizer bpe:8192",
+        )
+    special = smallest - 256
+    trainer = trainers.BpeTrainer(
+        vocab_size=int(size) - special,
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learner = tokenizers.Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    learner.train_from_iterator(documents(), trainer)
+    learned = learner.get_vocab_size() + special
+    if learned < int(size):
+        raise DataError(
+            f'the text is too small for the tokenizer "bpe:{size}": it gives {learned} tokens',
+            f"choose --tokenizer bpe:{learned} or a smaller one, or --tokenizer bytes",
+        )
+    merges = [(_bytes(left), _bytes(right)) for left, right in json.loads(learner.to_str())["model"]["merges"]]
+    tokens = [bytes([byte]) for byte in range(256)] + [left + right for left, right in merges]
+    return _byte_level(list(dict.fromkeys(tokens)), merges)  # two merges may spell one token
+
+
+def _byte_level(tokens: list[bytes], merges: list[tuple[bytes, bytes]]) -> tokenizers.Tokenizer:
+    """A byte-level BPE with GPT-2's split, each token under its place in the list, the end of a document last."""
+    backend = tokenizers.Tokenizer(
+        models.BPE(
+            vocab={_spelled(token): token_id for token_id, token in enumerate(tokens)},
+            merges=[(_spelled(left), _spelled(right)) for left, right in merges],
+        )
+    )
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([END_OF_DOCUMENT])
+    return backend
+
+
+def _halves(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
+    """The two tokens whose merge made this one: what BPE with lower ranks alone leaves of it."""
+    parts = [bytes([byte]) for byte in token]
+    while len(parts) > 2:
+        first = min(range(len(parts) - 1), key=lambda place: ranks.get(parts[place] + parts[place + 1], len(ranks)))
+        parts[first : first + 2] = [parts[first] + parts[first + 1]]
+    left, right = parts
+    return left, right
+
+
+def _spelled(token: bytes) -> str:
+    return "".join(BYTE_CHARACTERS[byte] for byte in token)
+
+
+def _bytes(spelling: str) -> bytes:
+    return bytes(map(BYTE_CHARACTERS.index, spelling))

@@ -1,0 +1,43 @@
+"""Every error that GemmaZero raises on purpose: what went wrong, and what mends it."""
+
+
+class GemmaZeroError(Exception):
+    """Something a user can act on.
+
+    Args:
+        message: what is wrong, in lower case, with the offending value in quotes.
+        hint: the command or option that mends it; empty where there is none.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(GemmaZeroError):
+    """The call itself is wrong: an unknown name, a value out of range, options that exclude each other."""
+
+    exit_code = 2
+
+
+class ConfigError(GemmaZeroError):
+    """A model config or a settings file that cannot be used."""
+
+
+class DataError(GemmaZeroError):
+    """A source, a tokenizer or a data folder that cannot be used."""
+
+
+class CheckpointError(GemmaZeroError):
+    """A checkpoint, a run folder or a model folder that is missing, damaged or does not fit."""
+
+
+class HubError(GemmaZeroError):
+    """The Hub could not be reached, refused, or answered with something damaged."""
+
+
+class TrainingError(GemmaZeroError):
+    """A training run that cannot go on."""

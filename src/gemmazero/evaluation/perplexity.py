@@ -1,0 +1,121 @@
+"""Loss, perplexity, bits per byte and next-token accuracy on held-out tokens."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gemmazero.data.shards import TokenShards
+from gemmazero.errors import DataError
+from gemmazero.model.gemma import Gemma
+
+_TOKENS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 512  # of logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a model makes of held-out text. ``loss`` is in nats a token; ``tokens`` counts predictions."""
+
+    loss: float
+    perplexity: float
+    bits_per_byte: float
+    accuracy: float
+    tokens: int
+    split: str
+
+
+def evaluate(
+    model: Gemma,
+    shards: TokenShards,
+    *,
+    sequence_length: int,
+    windows: Sequence[int] | None = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Evaluation:
+    """The last of ``evaluating``'s results: over every window, or over those in ``windows``."""
+    result = None
+    for result in evaluating(model, shards, sequence_length=sequence_length, windows=windows, autocast=autocast):
+        pass
+    assert result is not None
+    return result
+
+
+def evaluating(
+    model: Gemma,
+    shards: TokenShards,
+    *,
+    sequence_length: int,
+    windows: Sequence[int] | None = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[Evaluation]:
+    """The result so far, after each batch of windows.
+
+    Window ``i`` predicts tokens ``i·T + 1 … (i+1)·T`` from those before them within it: disjoint windows of
+    ``sequence_length`` T, the last partial one included, so every token but the split's first is predicted once.
+    Bits per byte = nats a token · predictions in the split / ln 2 / the split's bytes of text.
+
+    Raises:
+        DataError: the split holds fewer than two tokens.
+    """
+    predictions = len(shards) - 1
+    if predictions < 1:
+        raise DataError(f'the split "{shards.split}" holds no text to evaluate', "prepare with --validation-fraction")
+    if windows is None:
+        windows = range(window_count(shards, sequence_length))
+    device = model.output_weight.device
+    nats, correct, tokens = 0.0, 0, 0
+    was_training = model.training
+    model.eval()
+    try:
+        for some in _alike(windows, predictions // sequence_length, max(1, _TOKENS_AT_ONCE // sequence_length)):
+            ids = torch.stack([_window(shards, index, sequence_length) for index in some]).to(device)
+            with torch.inference_mode(), autocast():
+                batch_nats, batch_correct = _score(model, ids)
+            nats, correct, tokens = nats + batch_nats, correct + batch_correct, tokens + ids[:, 1:].numel()
+            loss = nats / tokens
+            yield Evaluation(
+                loss=loss,
+                perplexity=math.exp(min(loss, 700.0)),
+                bits_per_byte=loss * predictions / math.log(2) / shards.text_bytes,
+                accuracy=correct / tokens,
+                tokens=tokens,
+                split=shards.split,
+            )
+    finally:
+        model.train(was_training)
+
+
+def window_count(shards: TokenShards, sequence_length: int) -> int:
+    """Disjoint windows in a split, the last partial one included."""
+    return -(-(len(shards) - 1) // sequence_length)
+
+
+def _alike(windows: Sequence[int], whole: int, size: int) -> Iterator[list[int]]:
+    """The windows in batches of ``size``; the partial one, whose index is ``whole``, alone."""
+    full = [index for index in windows if index < whole]
+    for start in range(0, len(full), size):
+        yield full[start : start + size]
+    yield from ([index] for index in windows if index >= whole)
+
+
+def _window(shards: TokenShards, index: int, sequence_length: int) -> Tensor:
+    start = index * sequence_length
+    tokens = shards.read(start, min(start + sequence_length + 1, len(shards)))
+    return torch.from_numpy(tokens.astype("int64"))
+
+
+def _score(model: Gemma, ids: Tensor) -> tuple[float, int]:
+    """Summed nats and right guesses for every token but the first of each row, a chunk of logits at a time."""
+    hidden, targets = model.hidden(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()
+    nats, correct = 0.0, 0
+    for start in range(0, len(targets), _ROWS_AT_ONCE):
+        logits, wanted = model.logits(hidden[start : start + _ROWS_AT_ONCE]), targets[start : start + _ROWS_AT_ONCE]
+        nats += float(F.cross_entropy(logits, wanted, reduction="sum"))
+        correct += int((logits.argmax(dim=-1) == wanted).sum())
+    return nats, correct

@@ -1,0 +1,108 @@
+"""The Hub's client: timeouts, what an error means, pinned revisions."""
+
+import errno
+import functools
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gemmazero.errors import DataError, GemmaZeroError, HubError
+
+_CONNECT_SECONDS = 10
+_ANSWER_SECONDS = 180
+"""After the last byte of a large upload the server may work for long before it answers."""
+
+
+def resolve_dataset(name: str, revision: str | None) -> str:
+    """The commit that ``revision`` (a branch, a tag; by default ``main``) of the dataset ``name`` stands at now.
+
+    The Hub itself is asked, never a cache; a full commit id is taken as it is. Raises HubError.
+    """
+    from huggingface_hub import HfApi
+
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    with hub_failures(f'dataset "{name}"', revision):
+        sha = HfApi().dataset_info(name, revision=revision).sha
+        if sha is None:
+            raise ValueError("no commit in the answer")
+        return sha
+
+
+@contextmanager
+def hub_failures(what: str, revision: str | None = None) -> Iterator[None]:
+    """Turn whatever the Hub's client raises inside into a HubError that says what happened to ``what``.
+
+    The client's own text is never repeated: it may quote requests. A full disk is a DataError.
+    """
+    _set_up_client()
+    try:
+        yield
+    except GemmaZeroError:
+        raise
+    except Exception as error:  # the client raises httpx's, the operating system's and datasets' own, by timing
+        raise _explained(error, what, revision) from error
+
+
+@functools.cache
+def _set_up_client() -> None:
+    """Most calls of the client wait for ever as it comes, and its progress bars redraw into log files."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils._http import default_client_factory
+
+    def client():  # type: ignore[no-untyped-def]  # of httpx or httpx2, by the version of huggingface_hub
+        built = default_client_factory()
+        built.timeout = (_CONNECT_SECONDS, _ANSWER_SECONDS, _ANSWER_SECONDS, _CONNECT_SECONDS)
+        return built
+
+    set_client_factory(client)
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+
+def _explained(error: Exception, what: str, revision: str | None) -> GemmaZeroError:
+    """Absent, forbidden, unreachable or damaged: as the first in the chain of causes tells that tells anything."""
+    told = (_told_by(cause, what, revision) for cause in _causes(error))
+    unknown = HubError(
+        f"{what} could not be read from the Hub: {type(error).__name__}", "--revision names another state"
+    )
+    return next(filter(None, told), unknown)
+
+
+def _told_by(error: BaseException, what: str, revision: str | None) -> GemmaZeroError | None:
+    from huggingface_hub import errors
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return HubError(f"{what} was not looked up: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE")
+    if isinstance(error, errors.GatedRepoError):
+        return HubError(f"{what} is gated", "ask for access on its page, then set HF_TOKEN or run: hf auth login")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        hint = "check the spelling; a private one needs HF_TOKEN, or: hf auth login"
+        return HubError(f"the Hub knows no {what}, or does not show it to you", hint)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return HubError(f'{what} has no revision "{revision}"', "--revision is a branch, a tag or a commit")
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return None  # the client looks for files that need not exist
+    if status in (401, 403):
+        return HubError(f"the Hub refused {what} (HTTP {status})", "set HF_TOKEN, or run: hf auth login")
+    if status:
+        return HubError(f"the Hub answered HTTP {status} for {what}", "run the command again later")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(f"no space left on the disk for {what}", "free some, or set HF_HOME to a folder elsewhere")
+    transport = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)  # httpx's, or httpx2's
+    if transport or isinstance(error, (ConnectionError, TimeoutError, errors.LocalEntryNotFoundError)):
+        hint = "check the network and HF_ENDPOINT, then run the command again"
+        return HubError(f"the Hub could not be reached for {what}", hint)
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what caused it, what caused that; its context where no cause was named."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,93 @@
+"""Prompt ids → new ids, one a step: prefill, then decode with the cache."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from gemmazero.errors import UsageError
+from gemmazero.inference.sampling import Sampler
+from gemmazero.model.cache import Cache
+from gemmazero.model.gemma import Gemma
+
+_PREFILL_CHUNK = 512  # positions read at once: bounds the attention scores of a long prompt
+
+
+class Generator:
+    """Reads prompts and writes on, whatever their lengths.
+
+    Args:
+        model: put into evaluation mode.
+    """
+
+    def __init__(self, model: Gemma) -> None:
+        self.model = model.eval()
+        self.context: int = model.config.max_position_embeddings
+
+    def stream(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampler: Sampler,
+        generators: Sequence[torch.Generator],
+        *,
+        max_tokens: int,
+        end_ids: Collection[int] = (),
+        cache: Cache | None = None,
+    ) -> Iterator[list[int | None]]:
+        """Write on, step by step, until every row is done.
+
+        A row is done after an id of ``end_ids``, after ``max_tokens`` ids, or when the context is full. Closing the
+        iterator leaves the cache with everything up to, and not including, the ids it yielded last.
+
+        Args:
+            prompts: the ids of each row, at least one.
+            sampler: draws each next id.
+            generators: the randomness of each row.
+            max_tokens: ids to write at most, a row.
+            end_ids: ids after which a row is done.
+            cache: of a model that has already read the beginning of ``prompts``, without padding; only what is not
+                yet in it is read.
+
+        Yields:
+            for each row its new id, None once it was done before.
+
+        Raises:
+            UsageError: a prompt is longer than the model's context.
+        """
+        rows = [list(prompt) for prompt in prompts]
+        longest = max(map(len, rows))
+        if longest > self.context:
+            raise UsageError(
+                f"the prompt is {longest} tokens long, the model's context {self.context}",
+                f"shorten it by {longest - self.context} tokens",
+            )
+        limits = [min(len(row) + max_tokens, self.context) for row in rows]
+        going = [len(row) < limit for row, limit in zip(rows, limits, strict=True)]
+        if cache is None:
+            cache = self.empty_cache([longest - len(row) for row in rows])
+        unread = torch.tensor([[0] * (longest - len(row)) + row for row in rows])[:, cache.length :]
+        while any(going):
+            drawn = sampler(self._read(unread, cache), rows, generators)
+            step = [new if goes else None for new, goes in zip(drawn.tolist(), going, strict=True)]
+            for index, new in enumerate(step):
+                if new is not None:
+                    rows[index].append(new)
+                    going[index] = new not in end_ids and len(rows[index]) < limits[index]
+            yield step
+            unread = drawn[:, None]  # a row that is done reads on, unheard
+
+    def empty_cache(self, padding: Sequence[int] = (0,)) -> Cache:
+        """A cache that has read nothing, for rows that are padded on the left with so many positions each."""
+        return Cache(self.model.config, torch.tensor(padding, device=self._device) if any(padding) else None)
+
+    @torch.inference_mode()
+    def _read(self, ids: Tensor, cache: Cache) -> Tensor:
+        """(B, T) → (B, V): what comes after the last position."""
+        ids = ids.to(self._device)
+        for start in range(0, ids.shape[1], _PREFILL_CHUNK):
+            hidden = self.model.hidden(ids[:, start : start + _PREFILL_CHUNK], cache)
+        return self.model.logits(hidden[:, -1])
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.output_weight.device

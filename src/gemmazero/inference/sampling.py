@@ -1,0 +1,114 @@
+"""Which token comes next: logits → ids. Loads no torch, so that a command line can show the defaults at once."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gemmazero.config import check_settings, setting
+from gemmazero.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """How the next token is drawn: repetition penalty, temperature, top-k, top-p, min-p, as transformers defines them.
+
+    Raises UsageError for a value out of range.
+    """
+
+    temperature: float = setting(
+        0.8, "Below 1 plays safe, above 1 takes risks; 0 is greedy: always the likeliest token.", panel="Sampling",
+        minimum=0.0,
+    )  # fmt: skip
+    top_k: int = setting(0, "Draw from so many of the likeliest tokens; 0 draws from all.", panel="Sampling", minimum=0)
+    top_p: float = setting(
+        0.95, "Draw from the likeliest tokens that together reach this probability; 1 draws from all.",
+        panel="Sampling", minimum=0.0,
+    )  # fmt: skip
+    min_p: float = setting(
+        0.0, "Leave out tokens below this share of the likeliest one's probability; 0 leaves out none.",
+        panel="Sampling", minimum=0.0,
+    )  # fmt: skip
+    repetition_penalty: float = setting(
+        1.0, "Above 1 makes tokens that were there before less likely; 1 does not.", panel="Sampling", minimum=0.0
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for name in ("top_p", "min_p"):
+            if getattr(self, name) > 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at most 1, not {getattr(self, name):g}")
+        if self.repetition_penalty == 0:
+            raise UsageError("--repetition-penalty must be above 0", "1 has no effect")
+
+    def __call__(
+        self, logits: "Tensor", seen: Sequence[Sequence[int]], generators: "Sequence[torch.Generator]"
+    ) -> "Tensor":
+        """Draw one id a row.
+
+        Args:
+            logits: float32 (B, V).
+            seen: for each row the ids before it, which ``repetition_penalty`` makes less likely.
+            generators: for each row its own, on the CPU: what a row draws does not depend on its neighbours.
+
+        Returns:
+            int64 (B)
+        """
+        logits = self.filtered(logits, seen)
+        if self.temperature == 0:
+            return logits.argmax(dim=-1)
+        times = logits.new_empty(logits.shape, device="cpu")
+        for row, generator in zip(times, generators, strict=True):
+            row.exponential_(generator=generator)
+        # The first of exponential clocks that tick at rates p is i with probability p[i].
+        return (logits.softmax(dim=-1) / times.to(logits.device)).argmax(dim=-1)
+
+    def filtered(self, logits: "Tensor", seen: Sequence[Sequence[int]]) -> "Tensor":
+        """The logits to draw from, (B, V) → (B, V): penalty and temperature applied, what is ruled out at -inf."""
+        if self.repetition_penalty != 1:
+            logits = _penalized(logits, seen, self.repetition_penalty)
+        if self.temperature == 0:
+            return logits
+        # A difference of logits is all that counts; from the largest down, no division overflows upwards.
+        logits = (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature
+        if 0 < self.top_k < logits.shape[-1]:
+            last = logits.topk(self.top_k).values[:, -1:]
+            logits = logits.masked_fill(logits < last, -float("inf"))
+        if self.top_p < 1:
+            logits = _nucleus(logits, self.top_p)
+        if self.min_p > 0:
+            probabilities = logits.softmax(dim=-1)
+            least = self.min_p * probabilities.amax(dim=-1, keepdim=True)
+            logits = logits.masked_fill(probabilities < least, -float("inf"))
+        return logits
+
+
+def row_generator(seed: int, row: int) -> "torch.Generator":
+    """The source of randomness of one row: equal for equal (seed, row), unrelated to every other."""
+    import torch
+
+    digest = hashlib.blake2b(f"{seed} {row}".encode(), digest_size=4).digest()  # the CPU generator takes 32 bits
+    return torch.Generator().manual_seed(int.from_bytes(digest))
+
+
+def _penalized(logits: "Tensor", seen: Sequence[Sequence[int]], penalty: float) -> "Tensor":
+    """Of the ids seen, positive logits divided by the penalty, negative ones multiplied by it (arXiv 1909.05858)."""
+    logits = logits.clone()
+    for row, ids in zip(logits, seen, strict=True):
+        once = sorted(set(ids))
+        scores = row[once]
+        row[once] = (scores * penalty).where(scores < 0, scores / penalty)
+    return logits
+
+
+def _nucleus(logits: "Tensor", top_p: float) -> "Tensor":
+    """Top-p sampling (arXiv 1904.09751): the fewest likeliest tokens that together reach ``top_p``, at least one."""
+    ascending, order = logits.sort(dim=-1, stable=True)
+    below = ascending.softmax(dim=-1).cumsum(dim=-1)  # each token's probability and that of all less likely ones
+    out = below <= 1 - top_p
+    out[:, -1] = False
+    return logits.masked_fill(out.scatter(-1, order, out), -float("inf"))

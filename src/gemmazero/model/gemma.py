@@ -1,0 +1,141 @@
+"""Gemma 2 and Gemma 3 (arXiv 2408.00118, 2503.19786), text only; parameters carry transformers' names.
+
+Shape letters, here and everywhere: B batch, T time, S keys seen, D width (hidden_size), H query heads, G key-value
+heads, K head size, F hidden (intermediate_size), V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from gemmazero.config import LayerType, ModelConfig
+from gemmazero.model.attention import Attention, visible
+from gemmazero.model.cache import Cache, LayerCache
+from gemmazero.model.norm import RMSNorm
+from gemmazero.model.rope import Rotation
+
+
+class Gemma(nn.Module):
+    """ids (B, T) → logits (B, T, V); the same answer with and without a cache."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, D): the embedding where it is tied, else the head's own matrix."""
+        return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
+
+    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """int64 (B, T) → float32 (B, T, V). With a cache, ``ids`` are the positions after those already in it."""
+        return self.logits(self.hidden(ids, cache))
+
+    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """int64 (B, T) → (B, T, D): what the output matrix turns into logits."""
+        states: Tensor = self.model(ids, cache)
+        return states
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, D) → float32 (…, V), soft-capped."""
+        logits = F.linear(hidden, self.output_weight).float()
+        cap = self.config.final_logit_softcapping
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Matrices ~ N(0, initializer_range), norm weights 0, as transformers draws them."""
+        for parameter in self.parameters():
+            if parameter.dim() == 1:
+                parameter.zero_()
+            else:
+                parameter.normal_(0.0, self.config.initializer_range, generator=generator)
+
+
+class Decoder(nn.Module):
+    """Embedding, blocks, final norm. ``gradient_checkpointing`` recomputes each block in the backward pass."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """int64 (B, T) → (B, T, D)."""
+        weight = self.embed_tokens.weight
+        scale = torch.tensor(self.config.hidden_size**0.5, dtype=weight.dtype)  # rounded to the weights' dtype
+        x = F.embedding(ids, weight) * scale.to(x_device := ids.device)
+        start = 0 if cache is None else cache.length
+        positions = torch.arange(start, start + ids.shape[1], device=x_device)
+        padding = None if cache is None else cache.padding
+        dtype = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else x.dtype
+        views = {kind: self._view(kind, positions, padding, dtype) for kind in set(self.config.layer_types)}
+        for index, (block, kind) in enumerate(zip(self.layers, self.config.layer_types, strict=True)):
+            rotation, mask = views[kind]
+            if self.gradient_checkpointing and self.training:
+                x = checkpoint(block, x, rotation, mask, None, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x, rotation, mask, None if cache is None else cache.layers[index])
+        if cache is not None:
+            cache.length += ids.shape[1]
+        normal: Tensor = self.norm(x)
+        return normal
+
+    def _view(
+        self, kind: LayerType, positions: Tensor, padding: Tensor | None, dtype: torch.dtype
+    ) -> tuple[Rotation, Tensor | None]:
+        """What every layer of one kind shares: its rotation, and which keys each query sees."""
+        config = self.config
+        slides = kind == "sliding_attention"
+        real = positions if padding is None else (positions - padding[:, None]).clamp(min=0)
+        if slides and config.is_gemma3:
+            rotation = Rotation(real, config.head_dim, config.rope_local_base_freq, 1.0, dtype)
+        else:
+            rotation = Rotation(real, config.head_dim, config.rope_theta, config.rope_scaling_factor, dtype)
+        if len(positions) == 1 and padding is None:
+            return rotation, None
+        end = int(positions[-1]) + 1
+        first = max(0, end - len(positions) - config.sliding_window + 1) if slides else 0
+        keys = torch.arange(first, end, device=positions.device)
+        return rotation, visible(positions, keys, config.sliding_window if slides else None, padding)
+
+
+class Block(nn.Module):
+    """(B, T, D) → (B, T, D): attention and a gated MLP, each between two norms, each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.rms_norm_eps
+        self.input_layernorm = RMSNorm(width, eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(width, eps)
+        self.pre_feedforward_layernorm = RMSNorm(width, eps)
+        self.mlp = GatedMLP(config)
+        self.post_feedforward_layernorm = RMSNorm(width, eps)
+
+    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None) -> Tensor:
+        """Under autocast the stream ``x`` stays in float32; only the matrix products are narrow."""
+        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, mask, cache))
+        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+
+
+class GatedMLP(nn.Module):
+    """GeGLU (arXiv 2002.05202): down(gelu(gate(x)) · up(x)), with the tanh approximation of GELU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        hidden: Tensor = self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+        return hidden

@@ -1,0 +1,43 @@
+"""How this process uses the machine: threads, allocator, oneDNN, determinism; set once, here and nowhere else."""
+
+import ctypes
+import os
+import platform
+
+import torch
+
+from gemmazero.config import DeviceName
+from gemmazero.errors import UsageError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def set_up(threads: int) -> int:
+    """Set the process up for arithmetic; returns how many CPU threads it uses.
+
+    * ``threads`` CPU threads; 0 takes every core this process may run on.
+    * glibc keeps freed memory: otherwise every step gives its activations back to the kernel and pays a page fault for
+      each 4 KiB of them again, which costs as much as the arithmetic.
+    """
+    threads = threads or available_cores()
+    torch.set_num_threads(threads)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, ctypes.c_int(2**31 - 1))
+        libc.mallopt(_M_TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
+    return threads
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """The device called ``name``; ``auto`` takes the best there is. Raises UsageError where it is not there."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, there in present.items() if there))
+    if not present[name]:
+        raise UsageError(f'no "{name}" device here', "--device auto")
+    return torch.device(name)

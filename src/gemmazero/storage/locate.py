@@ -1,0 +1,68 @@
+"""MODEL → the folder it is in: a run's best checkpoint, a checkpoint, or any transformers Gemma folder."""
+
+from pathlib import Path
+
+from gemmazero.config import read_json
+from gemmazero.errors import CheckpointError, ConfigError
+from gemmazero.storage.checkpoint import list_checkpoints
+
+RUNS = Path("runs")
+RUN_FILE = "run.json"
+BEST_FILE = "best.json"
+CHECKPOINTS = "checkpoints"
+
+_START = "gemmazero train --preset nano --data sample"
+
+
+def locate_model(name: str | Path | None) -> Path:
+    """The model folder that ``name`` means; left out, that of the newest run under ``runs/``.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if name is None:
+        return best_checkpoint(newest_run(with_checkpoint=True))
+    folder = Path(name)
+    if not folder.exists():
+        raise CheckpointError(f'no such model: "{name}"', "name a run folder, a checkpoint folder or a model folder")
+    if (folder / RUN_FILE).is_file():
+        return best_checkpoint(folder)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f'"{name}" is neither a run nor a model folder', f"it has no {RUN_FILE} and no config.json")
+    return folder
+
+
+def best_checkpoint(run: Path) -> Path:
+    """A run's best checkpoint by validation loss; its newest where it has never validated.
+
+    Raises:
+        CheckpointError: it has no checkpoint yet.
+    """
+    checkpoints = list_checkpoints(run / CHECKPOINTS)
+    if not checkpoints:
+        raise CheckpointError(f'the run "{run}" has no checkpoint yet', f"gemmazero resume {run}")
+    try:
+        best = run / CHECKPOINTS / Path(read_json(run / BEST_FILE)["checkpoint"]).name
+    except (ConfigError, KeyError, TypeError):
+        return checkpoints[-1]
+    return best if best in checkpoints else checkpoints[-1]
+
+
+def newest_run(*, with_checkpoint: bool = False) -> Path:
+    """The run under ``runs/`` that saved last, or, where none has saved, that was started last.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = {path.parent: list_checkpoints(path.parent / CHECKPOINTS) for path in RUNS.glob(f"*/{RUN_FILE}")}
+    if with_checkpoint:
+        found = {run: checkpoints for run, checkpoints in found.items() if checkpoints}
+    if not found:
+        raise CheckpointError('no run under "runs/"', _START)
+    return max(found, key=lambda run: (bool(found[run]), (found[run] or [run / RUN_FILE])[-1].stat().st_mtime))
+
+
+def run_of(model: Path) -> Path | None:
+    """The run folder that a checkpoint folder belongs to; None for any other model."""
+    run = model.resolve().parent.parent
+    return run if model.resolve().parent.name == CHECKPOINTS and (run / RUN_FILE).is_file() else None

@@ -1,0 +1,57 @@
+"""The training loop: a generator of events, and nothing else."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from gemmazero.training.events import Event, Finished, Saved, Stepped, Stopped, Validated
+
+
+class Trains(Protocol):
+    """What the loop needs of a trainer."""
+
+    step: int
+    validated_step: int
+
+    def optimizer_step(self) -> Stepped:
+        """Move the weights once."""
+
+
+def train(
+    trainer: Trains,
+    *,
+    steps: int,
+    validate_every: int,
+    save_every: int,
+    validate: Callable[[], Validated | None],
+    save: Callable[[], Saved],
+    finish: Callable[[], Iterator[Validated | Finished]],
+    stop: Callable[[], str],
+) -> Iterator[Event]:
+    """Step, validate, save, until ``steps`` are done or ``stop()`` gives a reason.
+
+    A validation that is due comes before the save of the same step, so a resumed run, which starts at the top with
+    the state of some step, owes exactly what the uninterrupted run owed there. A new best is saved at once.
+    """
+    saved_step = trainer.step
+    while True:
+        due = trainer.step > 0 and (trainer.step % validate_every == 0 or trainer.step == steps)
+        if due and trainer.validated_step != trainer.step:
+            validated = validate()
+            trainer.validated_step = trainer.step
+            saved_step = -1  # a checkpoint of this step does not know of its validation
+            if validated is not None:
+                yield validated
+                if validated.best:
+                    yield save()
+                    saved_step = trainer.step
+        owed = stop() or trainer.step == steps or trainer.step % save_every == 0
+        if owed and saved_step != trainer.step:
+            yield save()
+            saved_step = trainer.step
+        if trainer.step == steps:
+            yield from finish()
+            return
+        if reason := stop():
+            yield Stopped(step=trainer.step, reason=reason)
+            return
+        yield trainer.optimizer_step()

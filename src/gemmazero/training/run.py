@@ -1,0 +1,241 @@
+"""A run folder come alive: started or resumed, it wires data, trainer, checkpoints and record together."""
+
+import json
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from gemmazero.config import PrepareConfig, RunConfig, read_json
+from gemmazero.data.batches import Batches, choose_windows
+from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
+from gemmazero.data.shards import MANIFEST, Manifest, TokenShards
+from gemmazero.data.tokenizer import Tokenizer
+from gemmazero.errors import CheckpointError, DataError, UsageError
+from gemmazero.evaluation.perplexity import evaluate, window_count
+from gemmazero.folder import recover_all, write_file
+from gemmazero.model.gemma import Gemma
+from gemmazero.runtime import choose_device, set_up
+from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, retain, save_checkpoint
+from gemmazero.storage.locate import BEST_FILE, CHECKPOINTS, RUN_FILE
+from gemmazero.storage.model_folder import load_model, save_model
+from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stepped, Validated
+from gemmazero.training.loop import train
+from gemmazero.training.record import Record
+from gemmazero.training.settings import Request, changed, resolve
+from gemmazero.training.stop import Stop
+from gemmazero.training.trainer import Best, Trainer
+
+
+class Run:
+    """A run, ready to go on from ``checkpoint``, or from its first step. ``Run.open`` makes it."""
+
+    def __init__(self, folder: Path, config: RunConfig, checkpoint: Checkpoint | None) -> None:
+        self.folder = folder
+        self.config = config
+        data, settings = Path(config.data.folder), config.train
+        set_up(settings.threads)
+        self.tokenizer = Tokenizer.load(data)
+        self.validation = TokenShards(data, "validation")
+        batches = Batches(
+            TokenShards(data, "train"),
+            batch_size=settings.batch_size,
+            sequence_length=settings.sequence_length,
+            seed=settings.seed,
+        )
+        model = _model(config, checkpoint).to(choose_device(settings.device))
+        self.trainer = Trainer(model, batches, settings, choose_device(settings.device))
+        self._validation_windows = self._choose_validation_windows()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
+        if checkpoint is None:
+            self.record = Record(folder)
+        else:
+            state = checkpoint.training_state()
+            self.trainer.load_state_dict({"tensors": state.tensors, "record": state.record})
+            self.record = Record(folder, state.history, checkpoint.step)
+        self._is_saved = True
+        self._told_step = self.trainer.step
+        self._validated: Validated | None = None
+
+    @classmethod
+    def open(cls, request: Request) -> Generator[PrepareEvent | Event, None, Self]:
+        """Start the run that was asked for, or go on with it where its folder holds it; yields the facts of doing so.
+
+        Raises:
+            GemmaZeroError: data, settings and folder do not fit together, or the newest checkpoint is damaged.
+        """
+        folder = request.folder
+        is_known = (folder / RUN_FILE).is_file()
+        if is_known:
+            config, told = yield from _recorded(request)
+        elif folder.exists() and any(folder.iterdir()):
+            raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another")
+        else:
+            config, told = resolve(request, (yield from _prepared(request.source))), ()
+        recover_all(folder / CHECKPOINTS)
+        checkpoints = list_checkpoints(folder / CHECKPOINTS)
+        checkpoint = Checkpoint.open(checkpoints[-1]) if checkpoints else None
+        if checkpoint is not None:
+            checkpoint.verify()
+        run = cls(folder, config, checkpoint)
+        if run.record.finished is None:
+            facts = run._facts()
+            yield run._tell(Resumed(**facts, changed=told) if is_known else Started(**facts))
+        return run
+
+    def events(self, stop: Stop) -> Iterator[Event]:
+        """Train to the end, or until ``stop`` is set. Leaving early, or Ctrl-C between two updates, saves first."""
+        if self.record.finished is not None:
+            yield self.record.finished
+            return
+        settings = self.config.train
+        events = train(
+            self.trainer,
+            steps=settings.steps,
+            validate_every=settings.validate_every,
+            save_every=settings.save_every,
+            validate=self._validate,
+            save=self._save,
+            finish=self._finish,
+            stop=lambda: stop.reason,
+        )
+        try:
+            for event in events:
+                yield self._tell(event)
+        except (GeneratorExit, KeyboardInterrupt):
+            if not self._is_saved and self._told_step == self.trainer.step:
+                self._tell(self._save())
+            raise
+
+    def _tell(self, event: Event) -> Event:
+        if isinstance(event, Stepped | Validated):
+            self._is_saved = False
+        self.record.write(event)
+        self._told_step = event.step
+        return event
+
+    def _validate(self) -> Validated | None:
+        """Score the fixed part of the validation split; None where the run has none."""
+        if not self._validation_windows:
+            return None
+        validated = self._score(self._validation_windows, best=True)
+        if validated.best:
+            self.trainer.best = Best(step=validated.step, loss=validated.loss)
+        return validated
+
+    def _score(self, windows: Sequence[int], *, best: bool) -> Validated:
+        started = time.perf_counter()
+        length = self.config.train.sequence_length
+        evaluation = evaluate(
+            self.trainer.model, self.validation, sequence_length=length, windows=windows,
+            autocast=self.trainer.precision.autocast,
+        )  # fmt: skip
+        so_far = self.trainer.best
+        self._validated = Validated(
+            step=self.trainer.step,
+            loss=evaluation.loss,
+            tokens=evaluation.tokens,
+            best=best and (so_far is None or evaluation.loss < so_far.loss),
+            whole=len(windows) == window_count(self.validation, length),
+            seconds=time.perf_counter() - started,
+        )
+        return self._validated
+
+    def _save(self) -> Saved:
+        """Save a checkpoint; where it is the best one, say so in ``best.json``; let go of those no longer kept."""
+        started = time.perf_counter()
+        trainer, checkpoints = self.trainer, self.folder / CHECKPOINTS
+        checkpoint = save_checkpoint(
+            checkpoints,
+            step=trainer.step,
+            run_id=self.config.run_id,
+            write_model=partial(save_model, trainer.model, self.tokenizer),
+            state=TrainingState(**trainer.state_dict(), history=self.record.history),
+        )
+        if trainer.best is not None and trainer.best.step == trainer.step:
+            best = {"checkpoint": checkpoint.folder.name, "step": trainer.step, "validation_loss": trainer.best.loss}
+            write_file(self.folder / BEST_FILE, json.dumps(best) + "\n")
+        retain(checkpoints, keep=self.config.train.keep, best_step=trainer.best.step if trainer.best else None)
+        self._is_saved = True
+        return Saved(step=trainer.step, checkpoint=checkpoint.folder, seconds=time.perf_counter() - started)
+
+    def _finish(self) -> Iterator[Validated | Finished]:
+        """Score the whole validation split, unless the last validation did, and say how the run ended."""
+        if self._validation_windows and not (self._validated and self._validated.whole):
+            yield self._score(range(window_count(self.validation, self.config.train.sequence_length)), best=False)
+        trainer = self.trainer
+        yield Finished(
+            step=trainer.step,
+            loss=trainer.loss,
+            validation_loss=None if self._validated is None else self._validated.loss,
+            best_step=None if trainer.best is None else trainer.best.step,
+        )
+
+    def _choose_validation_windows(self) -> list[int]:
+        """The same windows at every validation, as many as ``validation_tokens`` asks for; none where there is no text."""
+        if len(self.validation) < 2:
+            return []
+        settings = self.config.train
+        size = window_count(self.validation, settings.sequence_length)
+        count = -(-settings.validation_tokens // settings.sequence_length) or size
+        return choose_windows(size, min(count, size), settings.seed)
+
+    def _facts(self) -> dict[str, Any]:
+        settings, trainer = self.config.train, self.trainer
+        return {
+            "step": trainer.step,
+            "run": self.folder,
+            "run_id": self.config.run_id,
+            "steps": settings.steps,
+            "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+            "tokens_per_step": settings.batch_size * settings.sequence_length,
+            "device": settings.device,
+            "precision": settings.precision,
+        }
+
+
+def _model(config: RunConfig, checkpoint: Checkpoint | None) -> Gemma:
+    """The checkpoint's weights; without one, those that the run starts from."""
+    torch.manual_seed(config.train.seed)
+    if checkpoint is not None:
+        return load_model(checkpoint.folder, device="cpu", dtype=torch.float32)
+    if config.init is not None:
+        return load_model(Path(config.init), device="cpu", dtype=torch.float32)
+    model = Gemma(config.model)
+    model.initialize(torch.Generator().manual_seed(config.train.seed))
+    return model
+
+
+def _prepared(source: str) -> Generator[PrepareEvent, None, Path]:
+    """``source`` where it is a data folder, else the one that it is prepared into."""
+    if (Path(source) / MANIFEST).is_file():
+        return Path(source)
+    yield from preparing(source, None, PrepareConfig())
+    return default_folder(source)
+
+
+def _recorded(request: Request) -> Generator[PrepareEvent, None, tuple[RunConfig, tuple[str, ...]]]:
+    """The configuration of the run in ``request.folder`` with what was given anew, and what of that changed."""
+    config = RunConfig.from_json(read_json(request.folder / RUN_FILE))
+    if (request.preset or request.init) and request.base.name != config.preset:
+        raise UsageError(
+            f'"{request.folder}" is a run of "{config.preset}", not of "{request.base.name}"', "--out names another folder"
+        )
+    settings, told = changed(config.train, request.settings)
+    data = Path(request.data or config.data.folder)
+    if not data.exists() and request.data is None:
+        source = replace(PrepareConfig(**config.data.options), revision=config.data.revision)
+        yield from preparing(config.data.source, data, source)
+    elif not (data / MANIFEST).is_file():
+        data = default_folder(str(data))
+    digest = Manifest.read(data).digest
+    if digest != config.data.manifest_digest:
+        raise DataError(
+            f'"{data}" does not hold the data that the run began with', f"it began with {config.data.source}; see {RUN_FILE}"
+        )
+    return replace(config, train=settings, data=replace(config.data, folder=str(data))), told

@@ -1,0 +1,147 @@
+"""What a user asked for → what a run does: presets, defaults and ``auto`` values resolved, once."""
+
+import dataclasses
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gemmazero.config import DEFAULT_SOURCE, DataReference, ModelConfig, RunConfig, TrainConfig
+from gemmazero.data.prepare import default_folder
+from gemmazero.data.shards import Manifest
+from gemmazero.data.tokenizer import Tokenizer
+from gemmazero.errors import CheckpointError, UsageError
+from gemmazero.presets import DEFAULT_PRESET, Preset, find_preset
+from gemmazero.runtime import available_cores, choose_device
+from gemmazero.storage.locate import RUNS
+from gemmazero.training.precision import choose_precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A run as it was asked for; None is what was left out.
+
+    Args:
+        out: the run folder.
+        preset: a preset's name or a model's config file.
+        data: a data folder, or a SOURCE to prepare.
+        init: a model folder whose weights the run starts from.
+        settings: the fields of TrainConfig that were given.
+
+    Raises:
+        UsageError: a name is unknown, or a value out of range.
+    """
+
+    out: Path | None = None
+    preset: str | None = None
+    data: str | None = None
+    init: Path | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        TrainConfig(**_with_defaults(self.base, self.settings))  # a wrong value is an error before any work
+
+    @property
+    def folder(self) -> Path:
+        """The run folder: ``out``, else ``runs/<preset>-<data's name>``."""
+        return self.out or RUNS / f"{self.base.name}-{default_folder(self.source).name}"
+
+    @property
+    def source(self) -> str:
+        """Where the data is, or is prepared from."""
+        return self.data or DEFAULT_SOURCE
+
+    @property
+    def base(self) -> Preset:
+        """The model and the defaults that the run starts from."""
+        if self.init is None:
+            return find_preset(self.preset or DEFAULT_PRESET)
+        if self.preset is not None:
+            raise UsageError("--init brings its own model: it excludes --preset", "leave --preset out")
+        model = ModelConfig.read(self.init / "config.json")
+        return Preset(name=self.init.name, model=model, train={"sequence_length": min(512, model.max_position_embeddings)})
+
+
+def resolve(request: Request, data: Path) -> RunConfig:
+    """The whole configuration of a new run on the data folder ``data``; nothing in it is automatic any more.
+
+    Raises:
+        UsageError: a sequence is longer than the model's context.
+        CheckpointError: the data has another vocabulary than the model to start from.
+    """
+    manifest, base = Manifest.read(data), request.base
+    train = TrainConfig(**_with_defaults(base, request.settings))
+    device = choose_device(train.device)
+    train = dataclasses.replace(
+        train,
+        device=device.type,
+        threads=train.threads or available_cores(),
+        precision=choose_precision(train.precision, device),
+    )
+    if request.init is None:
+        model = base.model.with_vocabulary(manifest.vocab_size, manifest.end_id)
+    else:
+        model = base.model
+        _require_same_tokenizer(request.init, manifest)
+    if train.sequence_length > model.max_position_embeddings:
+        raise UsageError(
+            f"sequence_length {train.sequence_length} is longer than the model's context of {model.max_position_embeddings}",
+            f"--sequence-length {model.max_position_embeddings}",
+        )
+    return RunConfig(
+        run_id=secrets.token_hex(8),
+        preset=base.name,
+        model=model,
+        train=train,
+        data=DataReference(
+            folder=str(data),
+            manifest_digest=manifest.digest,
+            tokenizer_digest=manifest.tokenizer_digest,
+            source=manifest.source,
+            revision=manifest.revision,
+            options=manifest.options,
+        ),
+        init=None if request.init is None else str(request.init),
+    )
+
+
+def changed(recorded: TrainConfig, given: Mapping[str, Any]) -> tuple[TrainConfig, tuple[str, ...]]:
+    """A run's settings with those given anew, and what changed that keeps the mathematics: "threads: 2 → 4".
+
+    Raises:
+        UsageError: a setting that decides the result differs from the run's.
+    """
+    differing = {name: value for name, value in given.items() if value not in ("auto", getattr(recorded, name))}
+    kinds = {field.name: field.metadata["kind"] for field in dataclasses.fields(TrainConfig)}
+    for name, value in differing.items():
+        if kinds[name] == "fixed":
+            raise UsageError(
+                f"{name} was {getattr(recorded, name)} when the run began and cannot become {value}",
+                "leave it out to go on, or name another --out for a new run",
+            )
+    told = [f"{name}: {getattr(recorded, name)} → {value}" for name, value in differing.items()
+            if kinds[name] == "equivalent"]  # fmt: skip
+    return dataclasses.replace(recorded, **differing), tuple(told)
+
+
+def _with_defaults(base: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset's defaults under what was given; a default makes room for a given value that it does not fit."""
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | dict(base.train)
+    if unknown := sorted(set(given) - set(defaults)):
+        raise UsageError(f'unknown setting "{unknown[0]}"', f"one of {', '.join(sorted(defaults))}")
+    values = defaults | dict(given)
+    if "warmup_steps" not in given and isinstance(values["steps"], int):
+        values["warmup_steps"] = min(values["warmup_steps"], values["steps"] // 10)
+    if "micro_batch_size" not in given and isinstance(values["batch_size"], int):
+        values["micro_batch_size"] = min(values["micro_batch_size"], values["batch_size"])
+    return values
+
+
+def _require_same_tokenizer(model_folder: Path, manifest: Manifest) -> None:
+    tokenizer = Tokenizer.load(model_folder).without_prompt_template()
+    if tokenizer.digest != manifest.tokenizer_digest:
+        raise CheckpointError(
+            f'the data was prepared with another tokenizer than the model in "{model_folder}" has',
+            f"gemmazero prepare … --tokenizer {model_folder}",
+        )

@@ -1,0 +1,41 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gemmazero.cli import console
+
+
+def test_results_go_to_stdout_and_talk_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    console.result("a result")
+    console.say("some talk")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("a result\n", "some talk\n")
+
+
+def test_json_is_one_line_in_ascii_and_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"text": "naïve 😀\nline", "loss": 0.1}
+    console.result_json(record)
+    line = capsys.readouterr().out
+    assert line.isascii()
+    assert line.count("\n") == 1
+    assert json.loads(line) == record
+
+
+def test_problem_is_a_line_each_without_colour(capsys: pytest.CaptureFixture[str]) -> None:
+    console.problem('no such file: "' + "x" * 300 + '"', "gemmazero prepare")
+    console.problem("alone")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ['error: no such file: "' + "x" * 300 + '"', "hint: gemmazero prepare", "error: alone"]
+
+
+def test_narrow_encoding_replaces_instead_of_failing() -> None:
+    script = (
+        "from gemmazero.cli import console; console.set_up(); console.result('na\\u00efve'); console.say('\\u2014')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"na?ve\n", b"?\n")

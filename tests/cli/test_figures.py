@@ -1,0 +1,62 @@
+from dataclasses import replace
+from pathlib import Path
+
+from gemmazero.cli.figures import Figures
+from gemmazero.training.events import Event, Resumed, Saved, Started, Stepped, Stopped, Validated
+
+STARTED = Started(
+    step=0,
+    run=Path("r"),
+    run_id="x",
+    steps=100,
+    parameters=1_300_000,
+    tokens_per_step=500,
+    device="cpu",
+    precision="fp32",
+)
+STEPPED = Stepped(
+    step=20, loss=3.25, learning_rate=1e-3, gradient_norm=0.5, tokens=10_000, seconds=1.0, tokens_per_second=400.0,
+    memory_bytes=2_000_000_000,
+)  # fmt: skip
+
+
+def folded(*events: Event) -> Figures:
+    figures = Figures()
+    for event in events:
+        figures = figures.after(event)
+    return figures
+
+
+def validated(step: int, loss: float, best: bool) -> Validated:
+    return Validated(step=step, loss=loss, tokens=9, best=best, whole=False, seconds=0.1)
+
+
+def test_time_left_is_the_tokens_left_over_the_speed() -> None:
+    assert folded(STARTED).seconds_left is None
+    assert folded(STARTED, STEPPED).seconds_left == (100 - 20) * 500 / 400
+
+
+def test_best_validation_is_kept_when_a_worse_one_follows() -> None:
+    figures = folded(STARTED, STEPPED, validated(20, 3.1, True), replace(STEPPED, step=40), validated(40, 3.2, False))
+    assert figures.of_learning() == [
+        "loss 3.250",
+        "validation 3.200 (best 3.100 at step 20)",
+        "learning rate 1.00e-03",
+        "gradient norm 0.50",
+    ]
+
+
+def test_machine_figures_name_their_units() -> None:
+    saved = Saved(step=20, checkpoint=Path("r/checkpoints/step-00000020"), seconds=0.1)
+    assert folded(STARTED, STEPPED, saved).of_machine() == [
+        "400 tokens/s",
+        "1m 40s left",
+        "memory 2.0 GB",
+        "saved at step 20",
+    ]
+
+
+def test_resumed_run_counts_from_its_checkpoint() -> None:
+    resumed = Resumed(**{**STARTED.__dict__, "step": 60}, changed=())
+    assert folded(resumed).step == 60
+    assert folded(resumed, Stopped(step=61, reason="Ctrl-C")).step == 61

@@ -1,0 +1,171 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_shards import write
+
+from gemmazero.data.batches import Batches, permute
+from gemmazero.data.shards import TokenShards
+from gemmazero.errors import DataError
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(64, "little")
+
+
+def keys(count: int) -> list[bytes]:
+    return [np.random.default_rng(number).bytes(64) for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
+    """103 tokens whose ids are their places."""
+    folder = tmp_path_factory.mktemp("batches") / "data"
+    write(folder, list(range(103)), tokens_a_file=20)
+    return TokenShards(folder, "train")
+
+
+def starts(batches: Batches, number: int) -> list[int]:
+    return [int(row[0]) for row in batches[number].ids]
+
+
+def test_permutation_is_a_bijection_for_every_small_size() -> None:
+    for size in range(1, 2001):
+        assert np.array_equal(np.sort(permute(np.arange(size), size, keys(1)[0])), np.arange(size)), size
+
+
+@given(st.integers(1, 100_000), st.binary(min_size=64, max_size=64))
+def test_permutation_is_a_bijection(size: int, key: bytes) -> None:
+    assert np.array_equal(np.bincount(permute(np.arange(size), size, key), minlength=size), np.ones(size))
+
+
+@pytest.mark.parametrize("size", [10**12, 10**12 - 11, 2**40, 2**40 + 1])
+def test_permutation_of_a_huge_size_stays_inside_and_never_repeats(size: int) -> None:
+    indices = np.concatenate([np.arange(100_000), np.arange(size - 100_000, size)])
+    places = permute(indices, size, keys(1)[0])
+    assert places.min() >= 0
+    assert places.max() < size
+    assert len(np.unique(places)) == len(indices)
+
+
+def test_place_does_not_depend_on_its_company() -> None:
+    whole = permute(np.arange(1000), 1000, keys(1)[0])
+    assert [int(permute(np.array([index]), 1000, keys(1)[0])[0]) for index in range(0, 1000, 37)] == whole[
+        ::37
+    ].tolist()
+
+
+@pytest.mark.parametrize("size", [1000, 4096, 65_537])
+def test_permutation_looks_shuffled(size: int) -> None:
+    for permutation_key in keys(10):
+        places = permute(np.arange(size), size, permutation_key)
+        noise = 1 / np.sqrt(size)
+        assert abs(np.corrcoef(np.arange(size), places)[0, 1]) < 5 * noise
+        assert abs(np.corrcoef(places[:-1], places[1:])[0, 1]) < 5 * noise
+        assert abs(np.diff(places) == 1).sum() < 10  # neighbours that stay neighbours: one is expected
+        assert (places == np.arange(size)).sum() < 10  # fixed points: one is expected
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_small_permutations_are_all_about_equally_likely(size: int) -> None:
+    seen: dict[tuple[int, ...], int] = {}
+    for permutation_key in keys(4800):
+        order = tuple(permute(np.arange(size), size, permutation_key).tolist())
+        seen[order] = seen.get(order, 0) + 1
+    expected = 4800 / {3: 6, 4: 24}[size]
+    assert len(seen) == {3: 6, 4: 24}[size]
+    assert all(abs(count - expected) < 6 * np.sqrt(expected) for count in seen.values())
+
+
+def test_keys_that_differ_in_one_bit_give_unrelated_permutations() -> None:
+    first, second = (permute(np.arange(10_000), 10_000, key(number)) for number in (0, 1))
+    assert (first == second).sum() < 15
+
+
+def test_epoch_shows_every_window_exactly_once(shards: TokenShards) -> None:
+    batches = Batches(shards, batch_size=2, sequence_length=10, seed=0)
+    assert batches.windows == 10
+    for epoch in range(5):
+        seen = sorted(start for number in range(5) for start in starts(batches, 5 * epoch + number))
+        assert seen == list(range(seen[0], seen[0] + 100, 10))
+        assert 0 <= seen[0] <= 2
+
+
+def test_tokens_left_out_differ_by_epoch(shards: TokenShards) -> None:
+    batches = Batches(shards, batch_size=10, sequence_length=10, seed=0)
+    assert {min(starts(batches, epoch)) for epoch in range(20)} == {0, 1, 2}
+
+
+def test_targets_are_the_tokens_that_follow(shards: TokenShards) -> None:
+    batch = Batches(shards, batch_size=4, sequence_length=7, seed=3)[11]
+    assert batch.ids.shape == batch.targets.shape == (4, 7)
+    assert batch.ids.dtype == batch.targets.dtype == torch.int64
+    assert torch.equal(batch.targets, batch.ids + 1)  # an id is its place
+    assert torch.equal(batch.ids, batch.ids[:, :1] + torch.arange(7))
+
+
+def test_batch_is_a_pure_function_of_seed_and_number(shards: TokenShards) -> None:
+    batches = Batches(shards, batch_size=3, sequence_length=10, seed=5)
+    expected = [batches[number].ids.tolist() for number in range(12)]
+    again = Batches(shards, batch_size=3, sequence_length=10, seed=5)
+    assert [again[number].ids.tolist() for number in reversed(range(12))] == expected[::-1]
+
+
+def test_batch_is_what_it_always_was(shards: TokenShards) -> None:
+    batches = Batches(shards, batch_size=4, sequence_length=20, seed=0)
+    assert [starts(batches, number) for number in range(3)] == EXPECTED_STARTS
+
+
+def test_batch_size_only_cuts_one_sequence_of_windows(shards: TokenShards) -> None:
+    one, four = (Batches(shards, batch_size=size, sequence_length=10, seed=2) for size in (1, 4))
+    assert [start for number in range(24) for start in starts(one, number)] == [
+        start for number in range(6) for start in starts(four, number)
+    ]
+
+
+def test_seeds_and_epochs_have_orders_of_their_own(shards: TokenShards) -> None:
+    orders = [
+        tuple(start // 5 for start in starts(Batches(shards, batch_size=20, sequence_length=5, seed=seed), epoch))
+        for seed in range(5)
+        for epoch in range(5)
+    ]
+    assert len(set(orders)) == 25
+
+
+def test_batch_larger_than_an_epoch_shows_each_window_as_often(shards: TokenShards) -> None:
+    batch = Batches(shards, batch_size=30, sequence_length=10, seed=0)[7]
+    assert np.bincount(batch.ids[:, 0] // 10, minlength=10).tolist() == [3] * 10
+
+
+def test_epoch_of_a_batch_is_that_of_its_first_window(shards: TokenShards) -> None:
+    batches = Batches(shards, batch_size=3, sequence_length=10, seed=0)
+    assert [batches.epoch_of(number) for number in range(8)] == [0, 0, 0, 0, 1, 1, 1, 2]
+
+
+def test_tensors_are_owned_and_aligned(shards: TokenShards) -> None:
+    for batch_size in (1, 2):
+        batch = Batches(shards, batch_size=batch_size, sequence_length=7, seed=0)[0]
+        for tensor in (batch.ids, batch.targets):
+            assert tensor.is_contiguous()
+            assert tensor.data_ptr() % 64 == 0
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
+def test_one_window_is_enough_and_less_is_an_error(shards: TokenShards, tmp_path: Path) -> None:
+    assert Batches(shards, batch_size=1, sequence_length=102, seed=0)[5].ids.tolist() == [list(range(102))]
+    with pytest.raises(DataError, match="103 tokens, less than one window") as error:
+        Batches(shards, batch_size=1, sequence_length=103, seed=0)
+    assert error.value.hint == "--sequence-length 102 at most"
+    with pytest.raises(DataError, match="the validation split"):
+        Batches(TokenShards(shards.folder, "validation"), batch_size=1, sequence_length=8, seed=0)
+
+
+def test_there_is_no_batch_before_the_first(shards: TokenShards) -> None:
+    with pytest.raises(IndexError):
+        Batches(shards, batch_size=1, sequence_length=10, seed=0)[-1]
+
+
+EXPECTED_STARTS: list[list[int]] = []
