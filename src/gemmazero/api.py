@@ -1,16 +1,19 @@
 """What ``import gemmazero`` offers: prepare, train, resume, load → LanguageModel, evaluate, convert."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gemmazero.config import DEFAULT_SOURCE, DeviceName, ModelConfig, PrepareConfig, RunConfig, read_json
-from gemmazero.conversion.huggingface import Verdict
+from gemmazero.conversion.huggingface import Format, StoredDtype
 from gemmazero.conversion.huggingface import convert as convert_folder
+from gemmazero.conversion.verdict import Verdict
 from gemmazero.data.prepare import PrepareEvent, PrepareReport
+from gemmazero.data.prepare import prepare as prepare_folder
 from gemmazero.data.prepare import preparing as preparing_folder
 from gemmazero.data.shards import Split, TokenShards
 from gemmazero.data.tokenizer import Tokenizer
@@ -37,8 +40,8 @@ def prepare(
     source: str = DEFAULT_SOURCE, out: str | Path | None = None, *, overwrite: bool = False, **options: Any
 ) -> PrepareReport:
     """Turn text into a data folder; ``options`` are the fields of PrepareConfig. Returns its report."""
-    *_, last = preparing(source, out, overwrite=overwrite, **options)
-    return last.report
+    folder = None if out is None else Path(out)
+    return prepare_folder(source, folder, PrepareConfig(**options), overwrite=overwrite)
 
 
 def preparing(
@@ -113,7 +116,7 @@ class Training:
 
     def run(self) -> Finished | Stopped:
         """Go to the end without looking; returns the last event."""
-        *_, last = self
+        last = deque(self, maxlen=1).pop()
         assert isinstance(last, Finished | Stopped)
         return last
 
@@ -190,8 +193,7 @@ def evaluate(
     model: LanguageModel | str | Path | None = None, data: str | Path | None = None, *, split: Split = "validation"
 ) -> Evaluation:
     """Loss, perplexity, bits per byte and accuracy over the whole split; the last of ``evaluating``'s results."""
-    *_, last = evaluating(model, data, split=split)
-    return last
+    return deque(evaluating(model, data, split=split), maxlen=1).pop()
 
 
 def evaluating(
@@ -210,9 +212,11 @@ def evaluating(
     loaded = model if isinstance(model, LanguageModel) else load(model)
     run = run_of(loaded.folder)
     config = None if run is None else RunConfig.from_json(read_json(run / RUN_FILE))
-    if data is None and config is None:
-        raise DataError(f'"{loaded.folder}" belongs to no run, so its data is not known', "--data names a data folder")
-    shards = TokenShards(Path(data or config.data.folder), split)
+    if data is None:
+        if config is None:
+            raise DataError(f'"{loaded.folder}" belongs to no run: its data is not known', "--data names a data folder")
+        data = config.data.folder
+    shards = TokenShards(Path(data), split)
     if shards.manifest.tokenizer_digest != loaded.tokenizer.without_prompt_template().digest:
         raise DataError(
             f'"{shards.folder}" was prepared with another tokenizer than the model\'s',
@@ -226,8 +230,8 @@ def convert(
     source: str | Path,
     out: str | Path,
     *,
-    to: Literal["huggingface", "gemmazero"] = "huggingface",
-    dtype: str = "fp32",
+    to: Format = "huggingface",
+    dtype: StoredDtype = "fp32",
     overwrite: bool = False,
 ) -> Verdict:
     """Write the MODEL ``source`` as the folder ``out`` in another format, and say what was compared with what."""

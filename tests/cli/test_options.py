@@ -23,7 +23,7 @@ def app() -> typer.Typer:
     app = typer.Typer()
 
     @app.command()
-    @with_settings(Oven, preset_decides={"degrees"}, hide={"gain"})
+    @with_settings(Oven, defaults={"degrees": "the recipe's"}, hide={"gain"})
     def bake(context: typer.Context, dish: str, **settings: Any) -> None:
         typer.echo(f"{dish} {settings['degrees']} {sorted(given(context, settings).items())}")
 
@@ -38,7 +38,7 @@ def test_only_what_was_given_is_passed_on(app: typer.Typer) -> None:
 
 def test_help_says_name_meaning_default_and_panel_of_each_field(app: typer.Typer) -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "160"}).output
-    for part in ("Heat", "View", "--degrees", "Degrees Celsius.", "the preset's", "fan|grill", "fan]"):
+    for part in ("Heat", "View", "--degrees", "Degrees Celsius.", "the recipe's", "fan|grill", "fan]"):
         assert part in text
     assert "--gain" not in text
 

@@ -12,14 +12,6 @@ from gemmazero.data.shards import TokenShards
 from gemmazero.errors import DataError
 
 
-def key(number: int) -> bytes:
-    return number.to_bytes(64, "little")
-
-
-def keys(count: int) -> list[bytes]:
-    return [np.random.default_rng(number).bytes(64) for number in range(count)]
-
-
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
     """103 tokens whose ids are their places."""
@@ -34,34 +26,33 @@ def starts(batches: Batches, number: int) -> list[int]:
 
 def test_permutation_is_a_bijection_for_every_small_size() -> None:
     for size in range(1, 2001):
-        assert np.array_equal(np.sort(permute(np.arange(size), size, keys(1)[0])), np.arange(size)), size
+        assert np.array_equal(np.sort(permute(np.arange(size), size, "key")), np.arange(size)), size
 
 
-@given(st.integers(1, 100_000), st.binary(min_size=64, max_size=64))
-def test_permutation_is_a_bijection(size: int, key: bytes) -> None:
+@given(st.integers(1, 100_000), st.text())
+def test_permutation_is_a_bijection(size: int, key: str) -> None:
     assert np.array_equal(np.bincount(permute(np.arange(size), size, key), minlength=size), np.ones(size))
 
 
 @pytest.mark.parametrize("size", [10**12, 10**12 - 11, 2**40, 2**40 + 1])
 def test_permutation_of_a_huge_size_stays_inside_and_never_repeats(size: int) -> None:
     indices = np.concatenate([np.arange(100_000), np.arange(size - 100_000, size)])
-    places = permute(indices, size, keys(1)[0])
+    places = permute(indices, size, "key")
     assert places.min() >= 0
     assert places.max() < size
     assert len(np.unique(places)) == len(indices)
 
 
 def test_place_does_not_depend_on_its_company() -> None:
-    whole = permute(np.arange(1000), 1000, keys(1)[0])
-    assert [int(permute(np.array([index]), 1000, keys(1)[0])[0]) for index in range(0, 1000, 37)] == whole[
-        ::37
-    ].tolist()
+    whole = permute(np.arange(1000), 1000, "key")
+    alone = [int(permute(np.array([index]), 1000, "key")[0]) for index in range(0, 1000, 37)]
+    assert alone == whole[::37].tolist()
 
 
 @pytest.mark.parametrize("size", [1000, 4096, 65_537])
 def test_permutation_looks_shuffled(size: int) -> None:
-    for permutation_key in keys(10):
-        places = permute(np.arange(size), size, permutation_key)
+    for key in range(10):
+        places = permute(np.arange(size), size, str(key))
         noise = 1 / np.sqrt(size)
         assert abs(np.corrcoef(np.arange(size), places)[0, 1]) < 5 * noise
         assert abs(np.corrcoef(places[:-1], places[1:])[0, 1]) < 5 * noise
@@ -72,16 +63,16 @@ def test_permutation_looks_shuffled(size: int) -> None:
 @pytest.mark.parametrize("size", [3, 4])
 def test_small_permutations_are_all_about_equally_likely(size: int) -> None:
     seen: dict[tuple[int, ...], int] = {}
-    for permutation_key in keys(4800):
-        order = tuple(permute(np.arange(size), size, permutation_key).tolist())
+    for key in range(2400):
+        order = tuple(permute(np.arange(size), size, str(key)).tolist())
         seen[order] = seen.get(order, 0) + 1
-    expected = 4800 / {3: 6, 4: 24}[size]
+    expected = 2400 / {3: 6, 4: 24}[size]
     assert len(seen) == {3: 6, 4: 24}[size]
     assert all(abs(count - expected) < 6 * np.sqrt(expected) for count in seen.values())
 
 
-def test_keys_that_differ_in_one_bit_give_unrelated_permutations() -> None:
-    first, second = (permute(np.arange(10_000), 10_000, key(number)) for number in (0, 1))
+def test_another_key_gives_an_unrelated_permutation() -> None:
+    first, second = (permute(np.arange(10_000), 10_000, key) for key in ("0", "1"))
     assert (first == second).sum() < 15
 
 
@@ -115,8 +106,12 @@ def test_batch_is_a_pure_function_of_seed_and_number(shards: TokenShards) -> Non
 
 
 def test_batch_is_what_it_always_was(shards: TokenShards) -> None:
-    batches = Batches(shards, batch_size=4, sequence_length=20, seed=0)
-    assert [starts(batches, number) for number in range(3)] == EXPECTED_STARTS
+    batches = Batches(shards, batch_size=5, sequence_length=20, seed=0)  # an epoch
+    assert [starts(batches, number) for number in range(3)] == [
+        [22, 42, 2, 62, 82],
+        [],
+        [],
+    ]
 
 
 def test_batch_size_only_cuts_one_sequence_of_windows(shards: TokenShards) -> None:
@@ -166,6 +161,3 @@ def test_one_window_is_enough_and_less_is_an_error(shards: TokenShards, tmp_path
 def test_there_is_no_batch_before_the_first(shards: TokenShards) -> None:
     with pytest.raises(IndexError):
         Batches(shards, batch_size=1, sequence_length=10, seed=0)[-1]
-
-
-EXPECTED_STARTS: list[list[int]] = []

@@ -145,7 +145,7 @@ def test_file_of_another_size_does_not_open(tmp_path: Path, damage: str) -> None
 def test_missing_token_count_does_not_open(tmp_path: Path) -> None:
     facts = {"train": SplitFacts(tokens=4), "validation": SplitFacts()}
     write(tmp_path / "data", [1, 2, 3], splits=facts)
-    with pytest.raises(DataError, match="3 train tokens where manifest.json counts 4"):
+    with pytest.raises(DataError, match=r"3 train tokens where manifest\.json counts 4"):
         TokenShards(tmp_path / "data", "train")
 
 

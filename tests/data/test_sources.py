@@ -1,4 +1,5 @@
 import json
+from itertools import islice
 from pathlib import Path
 
 import pyarrow
@@ -32,17 +33,11 @@ def test_json_lines_give_their_text_in_order_without_blank_lines_and_byte_order_
     assert training(tmp_path / "s.jsonl") == ["a\né", "", "\u2028"]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [pyarrow.string(), pyarrow.large_string(), pyarrow.binary(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())],
-)
-def test_parquet_gives_its_text_in_order(tmp_path: Path, kind: pyarrow.DataType) -> None:
+@pytest.mark.parametrize("kind", ["string", "large_string", "binary", "dictionary"])
+def test_parquet_gives_its_text_in_order(tmp_path: Path, kind: str) -> None:
     texts = [f"text {number} é" for number in range(3000)]
-    column = (
-        pyarrow.array(texts).cast(kind)
-        if kind != pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-        else (pyarrow.array(texts).dictionary_encode())
-    )
+    column = pyarrow.array(texts)
+    column = column.dictionary_encode() if kind == "dictionary" else column.cast(getattr(pyarrow, kind)())
     table = pyarrow.table({"id": range(3000), "text": column})
     pyarrow.parquet.write_table(table, tmp_path / "s.parquet", row_group_size=700)
     assert training(tmp_path / "s.parquet") == texts
@@ -120,9 +115,8 @@ def test_revision_tells_the_content_and_not_the_place(tmp_path: Path) -> None:
 
 
 def test_sample_gives_the_same_stories_for_a_seed_and_others_for_another() -> None:
-    first, again, other = (
-        list(open_source("sample", PrepareConfig(seed=seed)).load().training()) for seed in (0, 0, 1)
-    )
+    sources = (open_source("sample", PrepareConfig(seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (list(islice(source.load().training(), 100)) for source in sources)
     assert first == again
     assert first != other
 

@@ -12,7 +12,9 @@ GREEDY = Sampler(temperature=0)
 PROMPTS = [[5, 17, 3], [60, 2, 9, 44, 31, 8, 8, 70, 12, 1, 90, 33, 7], [11]]
 
 
-def written(model: Gemma, prompts, sampler=GREEDY, *, seed=0, max_tokens=30, end_ids=(), first_row=0) -> list[list[int]]:
+def written(
+    model: Gemma, prompts, sampler=GREEDY, *, seed=0, max_tokens=30, end_ids=(), first_row=0
+) -> list[list[int]]:
     generators = [row_generator(seed, first_row + row) for row in range(len(prompts))]
     rows: list[list[int]] = [[] for _ in prompts]
     for step in Generator(model).stream(prompts, sampler, generators, max_tokens=max_tokens, end_ids=end_ids):
@@ -103,7 +105,9 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths():
 
 def test_a_long_prompt_read_in_chunks_equals_one_read_whole():
     model = random_gemma(context=2048)
-    prompts = [torch.randint(97, (length,), generator=torch.Generator().manual_seed(2)).tolist() for length in (1300, 90)]
+    prompts = [
+        torch.randint(97, (length,), generator=torch.Generator().manual_seed(2)).tolist() for length in (1300, 90)
+    ]
     assert written(model, prompts, max_tokens=2) == [likeliest(model, prompt, 2) for prompt in prompts]
 
 
@@ -116,9 +120,10 @@ def test_a_cache_that_was_kept_is_read_on_from_where_it_stands():
     first.close()
     assert cache.length == sum(read) == len(PROMPTS[1]) + 7
     prompt = [*PROMPTS[1], *begun, 50, 51, 52]
-    rest = generator.stream([prompt], GREEDY, [row_generator(0, 0)], max_tokens=12, cache=cache)
-    assert [step[0] for step in rest] == likeliest(model, prompt, 12)
+    steps = generator.stream([prompt], GREEDY, [row_generator(0, 0)], max_tokens=12, cache=cache)
+    rest = [step[0] for step in steps]
     assert sum(read) == len(prompt) + 11
+    assert rest == likeliest(model, prompt, 12)
 
 
 def test_inference_mode_does_not_reach_the_caller():

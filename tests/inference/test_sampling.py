@@ -139,7 +139,9 @@ def test_a_row_draws_the_same_whatever_its_neighbours():
 
 def test_rows_and_seeds_have_randomness_of_their_own():
     first = {
-        (seed, row): torch.rand(4, generator=row_generator(seed, row)).tolist() for seed in range(10) for row in range(10)
+        (seed, row): torch.rand(4, generator=row_generator(seed, row)).tolist()
+        for seed in range(10)
+        for row in range(10)
     }
     assert len({tuple(values) for values in first.values()}) == 100
     assert torch.rand(4, generator=row_generator(3, 4)).tolist() == first[3, 4]

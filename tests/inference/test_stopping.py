@@ -37,5 +37,5 @@ def test_nothing_passes_after_a_stop_text():
 
 
 def test_an_empty_stop_text_is_refused():
-    with pytest.raises(UsageError, match="^--stop must not be empty$"):
+    with pytest.raises(UsageError, match=r"^--stop must not be empty$"):
         StopScanner(["a", ""])

@@ -12,9 +12,12 @@ WINDOW = 5
 
 
 def random_gemma(vocabulary: int = 97, model_type: ModelType = "gemma3_text", context: int = 128) -> Gemma:
-    """Random weights, far enough apart that the likeliest token is not a matter of rounding."""
+    """Random weights, far enough apart that the likeliest token is not a matter of rounding.
+
+    The head is untied: tied to random embeddings a model repeats its last token for ever.
+    """
     caps = {} if model_type == "gemma3_text" else {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
-    model = Gemma(_config(vocabulary, 48, context, model_type=model_type, initializer_range=0.2, **caps))
+    model = Gemma(_config(vocabulary, 48, context, model_type=model_type, initializer_range=0.2, tie_word_embeddings=False, **caps))
     generator = torch.Generator().manual_seed(1)
     model.initialize(generator)
     with torch.no_grad():

@@ -1,17 +1,25 @@
 """``gemmazero chat``: a conversation in the terminal."""
 
 import json
-import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from gemmazero.cli import console
+from gemmazero.cli.decoding_options import (
+    DEFAULT_MAX_TOKENS,
+    DeviceOption,
+    DtypeOption,
+    MaxTokensOption,
+    ModelOption,
+    SeedOption,
+    seed_or_another,
+)
 from gemmazero.cli.explain import explain
 from gemmazero.cli.options import given, with_settings
-from gemmazero.config import DeviceName, read_json
+from gemmazero.config import read_json
 from gemmazero.errors import UsageError
 from gemmazero.inference.sampling import Sampler
 
@@ -36,38 +44,11 @@ MODES = {
 def chat(
     context: typer.Context,
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder.",
-            metavar="MODEL",
-            show_default="the newest run's best checkpoint",
-        ),
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of a reply at most.", metavar="N", min=1)] = 256,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Seed of the drawing.",
-            metavar="N",
-            min=0,
-            rich_help_panel="Sampling",
-            show_default="another each time",
-        ),
-    ] = None,
-    device: Annotated[
-        DeviceName,
-        typer.Option(help="Where to compute.", metavar="auto|cpu|cuda|mps", rich_help_panel="Machine"),
-    ] = "auto",
-    dtype: Annotated[
-        Literal["fp32", "bf16", "fp16"] | None,
-        typer.Option(
-            help="The type to compute in.",
-            metavar="fp32|bf16|fp16",
-            rich_help_panel="Machine",
-            show_default="what suits the device",
-        ),
-    ] = None,
+    model: ModelOption = None,
+    max_tokens: MaxTokensOption = DEFAULT_MAX_TOKENS,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "fp32",
     **settings: Any,
 ) -> None:
     """Talk with a model, or write a story with it, turn by turn."""
@@ -77,7 +58,7 @@ def chat(
     from gemmazero.inference.conversation import Conversation
 
     loaded = api.load(model, device=device, dtype=dtype)
-    seed = secrets.randbits(31) if seed is None else seed
+    seed = seed_or_another(seed)
     conversation = Conversation(loaded.gemma, loaded.tokenizer, sampler, max_tokens=max_tokens, seed=seed)
     console.say(f"{loaded.folder}, {MODES[conversation.mode]}; /help lists the commands")
     while (line := _next_line()) is not None and line.strip() != "/exit":

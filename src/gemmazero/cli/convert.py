@@ -6,23 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gemmazero.cli import console
+from gemmazero.cli.decoding_options import MODEL_HELP, Dtype
 
 if TYPE_CHECKING:
     from gemmazero.conversion.verdict import Verdict
 
 
 def convert(
-    source: Annotated[
-        str, typer.Argument(help="A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder.", metavar="SOURCE")
-    ],
+    source: Annotated[str, typer.Argument(help=MODEL_HELP, metavar="SOURCE")],
     out: Annotated[Path, typer.Argument(help="The folder to write.", metavar="OUT")],
     *,
     to: Annotated[
         Literal["huggingface", "gemmazero"], typer.Option(help="The format written.", metavar="huggingface|gemmazero")
     ] = "huggingface",
-    dtype: Annotated[
-        Literal["fp32", "bf16", "fp16"], typer.Option(help="The type of the weights written.", metavar="fp32|bf16|fp16")
-    ] = "fp32",
+    dtype: Annotated[Dtype, typer.Option(help="The type of the weights written.", metavar="fp32|bf16|fp16")] = "fp32",
     overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace OUT if it is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print the verdict as one JSON object.")] = False,
 ) -> None:

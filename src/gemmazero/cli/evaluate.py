@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gemmazero.cli import console
+from gemmazero.cli.decoding_options import MODEL_HELP, NEWEST_RUN
 
 if TYPE_CHECKING:
     from gemmazero.evaluation.perplexity import Evaluation
@@ -18,11 +19,7 @@ TOKENS_TO_FIRST_LINE = 100_000
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(
-            help="A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder.",
-            metavar="MODEL",
-            show_default="the newest run's best checkpoint",
-        ),
+        typer.Argument(help=MODEL_HELP, metavar="MODEL", show_default=NEWEST_RUN),
     ] = None,
     *,
     data: Annotated[

@@ -2,23 +2,28 @@
 
 import dataclasses
 import json
-import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gemmazero.cli import console, units
+from gemmazero.cli.decoding_options import (
+    DEFAULT_MAX_TOKENS,
+    DeviceOption,
+    DtypeOption,
+    MaxTokensOption,
+    ModelOption,
+    SeedOption,
+    seed_or_another,
+)
 from gemmazero.cli.options import given, with_settings
-from gemmazero.config import DeviceName
 from gemmazero.errors import DataError, UsageError
 from gemmazero.inference.sampling import Sampler
 
 if TYPE_CHECKING:
     from gemmazero.inference.continuation import Continuation
-
-SEED_BITS = 31
 
 
 @with_settings(Sampler)
@@ -28,20 +33,13 @@ def generate(
         str | None, typer.Argument(help="The beginning of the text; - reads it from standard input.", metavar="PROMPT")
     ] = None,
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder.",
-            metavar="MODEL",
-            show_default="the newest run's best checkpoint",
-        ),
-    ] = None,
+    model: ModelOption = None,
     prompts: Annotated[
         Path | None,
         typer.Option(help='A file of prompts, one a line; in a .jsonl file under the key "prompt".', metavar="FILE"),
     ] = None,
     samples: Annotated[int, typer.Option(help="Continuations of each prompt.", metavar="N", min=1)] = 1,
-    max_tokens: Annotated[int, typer.Option(help="Tokens to write at most.", metavar="N", min=1)] = 256,
+    max_tokens: MaxTokensOption = DEFAULT_MAX_TOKENS,
     stop: Annotated[
         list[str] | None, typer.Option(help="Stop before this text; may be given several times.", metavar="TEXT")
     ] = None,
@@ -52,35 +50,15 @@ def generate(
         bool, typer.Option("--verbose", metavar="", help="Tell tokens, speed and seed on stderr.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print a JSON object for each text.")] = False,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Seed of the drawing.",
-            metavar="N",
-            min=0,
-            rich_help_panel="Sampling",
-            show_default="another each time",
-        ),
-    ] = None,
-    device: Annotated[
-        DeviceName,
-        typer.Option(help="Where to compute.", metavar="auto|cpu|cuda|mps", rich_help_panel="Machine"),
-    ] = "auto",
-    dtype: Annotated[
-        Literal["fp32", "bf16", "fp16"] | None,
-        typer.Option(
-            help="The type to compute in.",
-            metavar="fp32|bf16|fp16",
-            rich_help_panel="Machine",
-            show_default="what suits the device",
-        ),
-    ] = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "fp32",
     **settings: Any,
 ) -> None:
     """Continue a text as the model would."""
     texts = [text for text in _read_prompts(prompt, prompts) for _ in range(samples)]
     sampler = Sampler(**given(context, settings))
-    seed = secrets.randbits(SEED_BITS) if seed is None else seed
+    seed = seed_or_another(seed)
 
     from gemmazero import api
     from gemmazero.inference.continuation import Continuation, continuing

@@ -1,8 +1,9 @@
-"""Command-line options from the fields of a settings dataclass: name, type, help, default, panel, written there once."""
+"""Command-line options from the fields of a settings dataclass, where all about them is written once."""
 
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
 import typer
@@ -11,13 +12,13 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def with_settings(
-    settings: type, *, preset_decides: Collection[str] = (), hide: Collection[str] = ()
+    settings: type, *, defaults: Mapping[str, str] = MappingProxyType({}), hide: Collection[str] = ()
 ) -> Callable[[Command], Command]:
     """Replace a command's ``**settings`` by an option for each field of the dataclass ``settings``.
 
     Args:
         settings: a dataclass whose fields were made by ``config.setting``.
-        preset_decides: fields whose default the preset decides; the help says so instead of naming one.
+        defaults: what the help says of the default of some fields, in place of the dataclass's own.
         hide: fields accepted but not shown in the help.
     """
 
@@ -25,7 +26,7 @@ def with_settings(
         signature = inspect.signature(command, eval_str=True)
         own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
         derived = [
-            _parameter(item, preset_decides=item.name in preset_decides, hidden=item.name in hide)
+            _parameter(item, defaults.get(item.name, True), hidden=item.name in hide)
             for item in dataclasses.fields(settings)
         ]
         command.__signature__ = signature.replace(parameters=[*own, *derived])  # type: ignore[attr-defined]
@@ -43,13 +44,13 @@ def given(context: typer.Context, parameters: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _parameter(item: "dataclasses.Field[Any]", *, preset_decides: bool, hidden: bool) -> inspect.Parameter:
+def _parameter(item: "dataclasses.Field[Any]", show_default: str | bool, *, hidden: bool) -> inspect.Parameter:
     option = typer.Option(
         "--" + item.name.replace("_", "-"),
         help=item.metadata["help"],
         metavar=_placeholder(item.type),
         rich_help_panel=item.metadata["panel"],
-        show_default="the preset's" if preset_decides else True,
+        show_default=show_default,
         hidden=hidden,
     )
     return inspect.Parameter(

@@ -104,7 +104,8 @@ def watch() -> PlainProgress | LiveProgress:
 
 def beginning(event: Started | Resumed) -> str:
     """What a run is, in a line; below it a warning for each setting given anew."""
-    verb, changed = "starts", ()
+    verb = "starts"
+    changed: tuple[str, ...] = ()
     if isinstance(event, Resumed):
         verb, changed = f"goes on after step {event.step:,}", event.changed
     size = f"{units.amount(event.parameters)} parameters, {event.steps:,} steps of {event.tokens_per_step:,} tokens"

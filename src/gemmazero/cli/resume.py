@@ -9,10 +9,11 @@ from gemmazero.cli.follow import follow
 from gemmazero.cli.options import given, with_settings
 from gemmazero.config import TrainConfig
 
-FIXED = {item.name for item in dataclasses.fields(TrainConfig) if item.metadata["kind"] == "fixed"}
+KINDS = {item.name: item.metadata["kind"] for item in dataclasses.fields(TrainConfig)}
+FIXED = [name for name, kind in KINDS.items() if kind == "fixed"]  # accepted: the library says why they cannot change
 
 
-@with_settings(TrainConfig, hide=FIXED)  # accepted all the same: the library says why they cannot change
+@with_settings(TrainConfig, defaults=dict.fromkeys(KINDS, "the run's"), hide=FIXED)
 def resume(
     context: typer.Context,
     run: Annotated[

@@ -12,7 +12,7 @@ from gemmazero.config import DEFAULT_SOURCE, TrainConfig
 from gemmazero.presets import DEFAULT_PRESET, PRESETS
 
 
-@with_settings(TrainConfig, preset_decides={name for preset in PRESETS.values() for name in preset.train})
+@with_settings(TrainConfig, defaults={name: "the preset's" for preset in PRESETS.values() for name in preset.train})
 def train(
     context: typer.Context,
     *,

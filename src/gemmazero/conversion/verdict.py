@@ -61,7 +61,7 @@ SAMPLE_TEXTS = (
     "emoji 🙂 👩‍👩‍👧‍👦 🇩🇪 👍🏽, astral 𝒳 𐍈 \U0010fffd",
     "\x00\x01\x1f\x7f\x80\x9f control characters",
     "<|endoftext|> <start_of_turn>user <end_of_turn> <eos> <bos> </s> are words here",
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa !!!!!!!!!!!!!!!! ---------------- ................",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa !!!!!!!!!!!!!!!! ---------------- ........",
     "https://example.org/a?b=c&d=e#f 3.14159 1,000,000 50% $9.99 2026-11-21",
     *_random_texts(count=200, seed=0),
 )

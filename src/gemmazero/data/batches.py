@@ -11,8 +11,6 @@ from torch import Tensor
 from gemmazero.data.shards import TokenShards
 from gemmazero.errors import DataError
 
-_ROUNDS = 8
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -64,20 +62,25 @@ class Batches:
         starts = np.empty_like(places)
         for epoch in np.unique(places // self.windows):
             inside = places // self.windows == epoch
-            order = permute(places[inside] % self.windows, self.windows, _key("order", self._seed, int(epoch)))
-            offset = int.from_bytes(_key("offset", self._seed, int(epoch))[:8], "little") % (self._spare_tokens + 1)
+            order = permute(places[inside] % self.windows, self.windows, f"order {self._seed} {epoch}")
+            offset = self._offset(int(epoch))
             starts[inside] = order * self._sequence_length + offset
         return [int(start) for start in starts]
 
+    def _offset(self, epoch: int) -> int:
+        """How many of the tokens that fill no window are left out at the beginning, the others at the end."""
+        drawn = hashlib.blake2b(f"offset {self._seed} {epoch}".encode(), digest_size=8).digest()
+        return int.from_bytes(drawn, "little") % (self._spare_tokens + 1)
 
-def permute(indices: NDArray[np.int64], size: int, key: bytes) -> NDArray[np.int64]:
-    """Where a shuffle of 0 … ``size`` - 1 puts ``indices``: a bijection for every 64-byte ``key``, in O(1) memory.
+
+def permute(indices: NDArray[np.int64], size: int, key: str) -> NDArray[np.int64]:
+    """Where a shuffle of 0 … ``size`` - 1 puts ``indices``: a bijection for every ``key``, in O(1) memory.
 
     A balanced Feistel network over the next even power of two; what falls outside is sent through it again until it
     falls inside (cycle walking: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
     """
     half_bits = max(((size - 1).bit_length() + 1) // 2, 2)
-    round_keys = np.frombuffer(key, dtype="<u8")[:_ROUNDS]
+    round_keys = np.frombuffer(hashlib.blake2b(key.encode()).digest(), dtype="<u8")  # eight, as many as rounds
     places = _feistel(indices.astype(np.uint64), half_bits, round_keys)
     while (outside := places >= size).any():
         places[outside] = _feistel(places[outside], half_bits, round_keys)
@@ -99,10 +102,6 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _key(purpose: str, seed: int, epoch: int) -> bytes:
-    return hashlib.blake2b(f"{purpose} {seed} {epoch}".encode()).digest()
-
-
 def choose_windows(size: int, count: int, seed: int) -> list[int]:
     """``count`` of 0 … ``size`` - 1, sorted: the same for the same seed."""
-    return sorted(int(index) for index in permute(np.arange(count), size, _key("validation", seed, 0)))
+    return sorted(int(index) for index in permute(np.arange(count), size, f"validation {seed}"))

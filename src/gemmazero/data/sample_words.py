@@ -11,12 +11,12 @@ LISTS = {
         careful, silly, helpful, thoughtful, polite, busy, lively, patient, merry, dreamy, eager, bold, jolly, honest,
         sweet, tidy, adventurous, hopeful, sensible, spirited, imaginative, chatty, bashful, cautious, daring,
         energetic, freckled, inventive, sturdy, nimble, graceful, generous, determined, restless, observant""",
-    "happy": """happy, glad, joyful, cheerful, delighted, thankful, pleased, thrilled, grateful, merry, overjoyed,
-        content, jolly, blissful, lighthearted""",
+    "happy": """happy, glad, very happy, joyful, cheerful, delighted, thankful, pleased, thrilled, grateful, overjoyed,
+        content""",
     "sad": "sad, upset, unhappy, worried, gloomy, miserable, glum, heartbroken, tearful, downhearted, troubled",
-    "scared": "scared, afraid, frightened, nervous, fearful, anxious, shaky, alarmed, uneasy, timid, jittery",
-    "softly": """softly, kindly, gently, quietly, warmly, calmly, sweetly, tenderly, cheerfully, patiently, brightly,
-        thoughtfully, lovingly, soothingly""",
+    "scared": "scared, afraid, frightened, nervous, anxious, uneasy, fearful, terrified",
+    "softly": """softly, kindly, gently, quietly, warmly, calmly, sweetly, tenderly, patiently, thoughtfully, lovingly,
+        soothingly""",
     "job": """baker, farmer, gardener, teacher, painter, librarian, shopkeeper, tailor, nurse, carpenter, beekeeper,
         miller, fisherman, florist, grocer, potter, weaver, sailor, musician, firefighter, clockmaker, blacksmith,
         shepherd, mechanic, cobbler, doctor, dentist, plumber, bricklayer, engineer, sculptor, photographer, pilot,
@@ -30,7 +30,7 @@ LISTS = {
         lighthouse, windmill, houseboat, ranch""",
     "nearby": """by the sea, near the woods, beside a river, on a hill, at the edge of a forest, by a lake,
         near the mountains, at the end of a lane, across from the school, behind the market, along the coast,
-        between two hills, near the harbor, under the old bridge road, next to a vineyard, above the bay,
+        between two hills, near the harbor, next to a vineyard, above the bay,
         close to the railway, by the canal, among the wheat fields, beyond the orchards""",
     "meadow": """park, garden, meadow, field, yard, playground, orchard, backyard, schoolyard, clearing, pasture,
         vegetable garden, churchyard, courtyard""",
@@ -70,11 +70,8 @@ LISTS = {
         bottle cap, chestnut, starfish, fossil, seed pod, ribbon, arrowhead, eggshell, snail shell, piece of driftwood,
         gemstone""",
     "gift": """card, picture, paper crown, bead necklace, clay pot, bookmark, paper flower, little painting, clay cat,
-        wooden star, scrapbook, knitted scarf, puppet, bouquet, bird feeder, poem, paper lantern, shell necklace,
-        candle, photo album, kerchief, pinecone wreath, mosaic, origami swan, dream catcher""",
-    "sweet": """cookie, cupcake, muffin, pancake, donut, brownie, biscuit, waffle, lollipop, cinnamon roll, honey bun,
-        gingerbread man, cherry tart, pretzel, scone, macaroon, slice of pie, croissant, caramel, chocolate bar,
-        jelly bean, dumpling, marshmallow, popsicle, peach, tangerine, fig bar, eclair""",
+        wooden star, scrapbook, knitted scarf, puppet, bird feeder, paper lantern, shell necklace,
+        photo album, kerchief, pinecone wreath, mosaic, origami swan, dream catcher""",
     "treat": """cookie, cupcake, muffin, pancake, brownie, biscuit, donut, waffle, scone, pretzel, macaroon, dumpling,
         croissant, cinnamon roll, cheese roll, oatcake, turnover, popover, meringue, shortcake""",
     "cake": """chocolate, lemon, apple, carrot, banana, strawberry, honey, vanilla, blueberry, coconut, pumpkin,
@@ -106,8 +103,8 @@ LISTS = {
     "wise": "owl, turtle, toad, crow, deer, heron, badger, goose, tortoise, raven, salmon, donkey, stork, ram, moose",
     "huge": """bear, lion, horse, elephant, ox, tiger, moose, buffalo, giraffe, camel, wolf, bull, rhino, stag,
         gorilla, leopard, hippo, bison""",
-    "tiny": """mouse, ant, sparrow, squirrel, chipmunk, mole, hamster, shrew, dormouse, cricket, beetle, lizard,
-        vole, gecko, ladybug""",
+    "tiny": """mouse, ant, squirrel, rabbit, chipmunk, mole, hamster, hedgehog, shrew, dormouse, gerbil, vole, mongoose,
+        field mouse""",
     "jewel": """kindness, friendship, courage, patience, honesty, hope, gratitude, love, sharing, trust""",
 }
 
@@ -117,10 +114,9 @@ TABLES = {
         uncle, he, him, his, Uncle; mother, she, her, her, Mama; father, he, him, his, Papa;
         grandmother, she, her, her, Granny; grandfather, he, him, his, Grandad; nanny, she, her, her, Nanny""",
     "pet": """pet, cry, treat; kitten, meowed, warm milk; puppy, whimpered, a biscuit; bunny, squeaked, a carrot;
-        duckling, peeped, bread crumbs; lamb, bleated, fresh clover; hamster, squeaked, sunflower seeds;
-        piglet, squealed, a turnip; chick, cheeped, some corn; guinea pig, whistled, lettuce; pony, neighed, oats;
-        parrot, squawked, a grape; goat, bleated, hay; gosling, honked, barley; foal, whinnied, a sugar cube;
-        ferret, chattered, chicken; canary, chirped, millet; calf, mooed, a pail of milk""",
+        duckling, peeped, bread crumbs; hamster, squeaked, sunflower seeds; chick, cheeped, some corn;
+        guinea pig, whistled, lettuce; parrot, squawked, a grape; ferret, chattered, some chicken;
+        piglet, squealed, a turnip; canary, chirped, millet; gosling, honked, barley; lamb, bleated, fresh clover""",
     "stray": """stray, trouble, rescue; duckling, stuck in the mud, scooped it out with both hands;
         turtle, lying on its back, turned it over; frog, trapped in a bucket, tipped the bucket on its side;
         hedgehog, tangled in an old net, untied the net knot by knot; lamb, caught in a bush, held the thorns aside;
@@ -136,7 +132,7 @@ TABLES = {
         mouse, hole, cheese; squirrel, hollow tree, nuts; hedgehog, nest of leaves, mushrooms; beaver, lodge, twigs;
         otter, riverbank, clams; mole, tunnel, roots; badger, den, acorns; raccoon, hollow log, corn;
         chipmunk, burrow, seeds; deer, thicket, clover; porcupine, cave, bark; skunk, den, grapes;
-        koala, gum tree, leaves; panda, bamboo grove, bamboo; hamster, tunnel, grain; weasel, rock pile, eggs;
+        koala, gum tree, leaves; panda, cave, bamboo; hamster, tunnel, grain; weasel, rock pile, eggs;
         marmot, burrow, wildflowers; possum, old stump, plums; lemur, treetop, figs""",
     "noise": """noise, cause; tap-tap-tap, a branch tapping on the window; whoo-whoo, an owl singing outside;
         creak-creak, the old door moving in the wind; drip-drip, water dripping in the sink;
@@ -209,6 +205,6 @@ PHRASES = {
     "meetcritter": """[Once upon a time, there was a {trait} {critter} named {name}.|Once upon a time, a {trait} {critter}
         named {name} lived in a {critter.home}.|In a {critter.home} at the edge of the forest lived a {trait} {critter}
         named {name}.|There once was a {critter} named {name} who loved {critter.food}.]""",
-    "dontworry": """["Don't worry,"|"Don't be sad,"|"It is all right,"|"Let us see,"] [said {his} {elder}|{his} {elder}
-        said {softly}].""",
+    "dontworry": """["Don't worry,"|"It is all right,"|"It will be fine,"|"Do not worry, {name},"] [said {his}
+        {elder}|{his} {elder} said {softly}].""",
 }

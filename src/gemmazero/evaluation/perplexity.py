@@ -1,6 +1,7 @@
 """Loss, perplexity, bits per byte and next-token accuracy on held-out tokens."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -39,11 +40,8 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Evaluation:
     """The last of ``evaluating``'s results: over every window, or over those in ``windows``."""
-    result = None
-    for result in evaluating(model, shards, sequence_length=sequence_length, windows=windows, autocast=autocast):
-        pass
-    assert result is not None
-    return result
+    results = evaluating(model, shards, sequence_length=sequence_length, windows=windows, autocast=autocast)
+    return deque(results, maxlen=1).pop()
 
 
 def evaluating(

@@ -41,7 +41,8 @@ class Attention(nn.Module):
         if cache is not None:
             keys, values = cache.append(keys, values)
         seen = attend(queries * self.scale, keys, values, mask, self.softcap)
-        return self.o_proj(seen.transpose(1, 2).flatten(2))
+        output: Tensor = self.o_proj(seen.transpose(1, 2).flatten(2))
+        return output
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, softcap: float | None) -> Tensor:

@@ -71,9 +71,9 @@ class Decoder(nn.Module):
         """int64 (B, T) → (B, T, D)."""
         weight = self.embed_tokens.weight
         scale = torch.tensor(self.config.hidden_size**0.5, dtype=weight.dtype)  # rounded to the weights' dtype
-        x = F.embedding(ids, weight) * scale.to(x_device := ids.device)
+        x = F.embedding(ids, weight) * scale.to(ids.device)
         start = 0 if cache is None else cache.length
-        positions = torch.arange(start, start + ids.shape[1], device=x_device)
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device)
         padding = None if cache is None else cache.padding
         dtype = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else x.dtype
         views = {kind: self._view(kind, positions, padding, dtype) for kind in set(self.config.layer_types)}
@@ -123,7 +123,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None) -> Tensor:
         """Under autocast the stream ``x`` stays in float32; only the matrix products are narrow."""
         x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, mask, cache))
-        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        x += self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        return x
 
 
 class GatedMLP(nn.Module):

@@ -47,9 +47,10 @@ class Checkpoint:
             manifest = read_json(folder / _MANIFEST)
         except ConfigError as error:
             raise CheckpointError(f'"{folder}" is not a complete checkpoint: {error.message}') from error
-        if manifest.get("format_version") != FORMAT_VERSION:
+        version = manifest.get("format_version")
+        if version != FORMAT_VERSION:
             raise CheckpointError(
-                f'"{folder}" has format version "{manifest.get("format_version")}", this GemmaZero reads {FORMAT_VERSION}',
+                f'"{folder}" has format version "{version}", this GemmaZero reads {FORMAT_VERSION}',
                 "pip install --upgrade gemmazero",
             )
         try:

@@ -28,7 +28,9 @@ def locate_model(name: str | Path | None) -> Path:
     if (folder / RUN_FILE).is_file():
         return best_checkpoint(folder)
     if not (folder / "config.json").is_file():
-        raise CheckpointError(f'"{name}" is neither a run nor a model folder', f"it has no {RUN_FILE} and no config.json")
+        raise CheckpointError(
+            f'"{name}" is neither a run nor a model folder', f"it has no {RUN_FILE} and no config.json"
+        )
     return folder
 
 

@@ -26,7 +26,9 @@ def next_token_loss(
     Returns:
         The scalar to call ``backward`` on, and the plain sum in nats, detached.
     """
-    loss, nats = _ChunkedCrossEntropy.apply(hidden.flatten(0, -2), weight, targets.flatten(), softcap, multiplier)
+    loss, nats = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden.flatten(0, -2), weight, targets.flatten(), softcap, multiplier
+    )
     return loss, nats.detach()
 
 
@@ -66,6 +68,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return nats * multiplier, nats
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         return hidden_gradient * outer, weight_gradient * outer, None, None, None

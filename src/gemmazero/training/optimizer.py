@@ -78,10 +78,10 @@ class Optimizer:
     def state_dict(self) -> dict[str, Tensor]:
         """``NAME.KEY`` → tensor for every parameter's state; a whole number becomes an int64 scalar."""
         return {
-            f"{self._names[parameter]}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+            f"{name}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+            for parameter, name in self._names.items()
             for part in self.parts
-            for parameter, state in part.state.items()
-            for key, value in state.items()
+            for key, value in part.state.get(parameter, {}).items()
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

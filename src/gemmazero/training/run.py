@@ -177,7 +177,7 @@ class Run:
         )
 
     def _choose_validation_windows(self) -> list[int]:
-        """The same windows at every validation, as many as ``validation_tokens`` asks for; none where there is no text."""
+        """The same windows at every validation, ``validation_tokens`` of them; none where there is no text."""
         if len(self.validation) < 2:
             return []
         settings = self.config.train
@@ -224,7 +224,8 @@ def _recorded(request: Request) -> Generator[PrepareEvent, None, tuple[RunConfig
     config = RunConfig.from_json(read_json(request.folder / RUN_FILE))
     if (request.preset or request.init) and request.base.name != config.preset:
         raise UsageError(
-            f'"{request.folder}" is a run of "{config.preset}", not of "{request.base.name}"', "--out names another folder"
+            f'"{request.folder}" is a run of "{config.preset}", not of "{request.base.name}"',
+            "--out names another folder",
         )
     settings, told = changed(config.train, request.settings)
     data = Path(request.data or config.data.folder)
@@ -236,6 +237,7 @@ def _recorded(request: Request) -> Generator[PrepareEvent, None, tuple[RunConfig
     digest = Manifest.read(data).digest
     if digest != config.data.manifest_digest:
         raise DataError(
-            f'"{data}" does not hold the data that the run began with', f"it began with {config.data.source}; see {RUN_FILE}"
+            f'"{data}" does not hold the data that the run began with',
+            f"it began with {config.data.source}; see {RUN_FILE}",
         )
     return replace(config, train=settings, data=replace(config.data, folder=str(data))), told

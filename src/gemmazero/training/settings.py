@@ -5,9 +5,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from gemmazero.config import DEFAULT_SOURCE, DataReference, ModelConfig, RunConfig, TrainConfig
+from gemmazero.config import DEFAULT_SOURCE, DataReference, DeviceName, ModelConfig, RunConfig, TrainConfig
 from gemmazero.data.prepare import default_folder
 from gemmazero.data.shards import Manifest
 from gemmazero.data.tokenizer import Tokenizer
@@ -60,7 +60,9 @@ class Request:
         if self.preset is not None:
             raise UsageError("--init brings its own model: it excludes --preset", "leave --preset out")
         model = ModelConfig.read(self.init / "config.json")
-        return Preset(name=self.init.name, model=model, train={"sequence_length": min(512, model.max_position_embeddings)})
+        return Preset(
+            name=self.init.name, model=model, train={"sequence_length": min(512, model.max_position_embeddings)}
+        )
 
 
 def resolve(request: Request, data: Path) -> RunConfig:
@@ -75,7 +77,7 @@ def resolve(request: Request, data: Path) -> RunConfig:
     device = choose_device(train.device)
     train = dataclasses.replace(
         train,
-        device=device.type,
+        device=cast(DeviceName, device.type),
         threads=train.threads or available_cores(),
         precision=choose_precision(train.precision, device),
     )
@@ -84,10 +86,11 @@ def resolve(request: Request, data: Path) -> RunConfig:
     else:
         model = base.model
         _require_same_tokenizer(request.init, manifest)
-    if train.sequence_length > model.max_position_embeddings:
+    context = model.max_position_embeddings
+    if train.sequence_length > context:
         raise UsageError(
-            f"sequence_length {train.sequence_length} is longer than the model's context of {model.max_position_embeddings}",
-            f"--sequence-length {model.max_position_embeddings}",
+            f"sequence_length {train.sequence_length} is longer than the model's context of {context}",
+            f"--sequence-length {context}",
         )
     return RunConfig(
         run_id=secrets.token_hex(8),
@@ -127,7 +130,9 @@ def changed(recorded: TrainConfig, given: Mapping[str, Any]) -> tuple[TrainConfi
 
 def _with_defaults(base: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
     """The preset's defaults under what was given; a default makes room for a given value that it does not fit."""
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | dict(base.train)
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | dict(
+        base.train
+    )
     if unknown := sorted(set(given) - set(defaults)):
         raise UsageError(f'unknown setting "{unknown[0]}"', f"one of {', '.join(sorted(defaults))}")
     values = defaults | dict(given)

@@ -101,7 +101,8 @@ class Trainer:
         size, count = self.config.micro_batch_size, batch.targets.numel()
         scale = self.precision.loss_scale
         nats = torch.zeros((), device=self.device)
-        for ids, targets in zip(batch.ids.split(size), batch.targets.split(size), strict=True):
+        for start in range(0, len(batch.ids), size):
+            ids, targets = batch.ids[start : start + size], batch.targets[start : start + size]
             with self.precision.autocast():
                 loss, micro_nats = next_token_loss(
                     self.model.hidden(ids.to(self.device)),
