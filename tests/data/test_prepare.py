@@ -3,7 +3,6 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +44,10 @@ def json_lines(path: Path, texts: list[str]) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def documents(folder: Path, split: Any) -> list[str]:
@@ -140,7 +143,7 @@ def test_no_document_left_is_an_error_and_leaves_nothing(tmp_path: Path) -> None
     (tmp_path / "s.txt").write_bytes(b"\xff")
     with pytest.raises(DataError, match="no document left"):
         prepare(str(tmp_path / "s.txt"), tmp_path / "data" / "out", BYTES)
-    assert os.listdir(tmp_path) == ["s.txt"]
+    assert names(tmp_path) == ["s.txt"]
 
 
 def test_nothing_held_out_means_no_validation_file(source: Path, tmp_path: Path) -> None:
@@ -205,7 +208,7 @@ def test_other_options_are_refused_by_name_and_replaced_only_when_asked(source: 
     assert "--overwrite" in error.value.hint
     assert contents(tmp_path / "out") == before
     assert prepare(str(source), tmp_path / "out", replace(BYTES, seed=1), overwrite=True).manifest.options["seed"] == 1
-    assert sorted(os.listdir(tmp_path)) == ["out", "stories.jsonl"]
+    assert names(tmp_path) == ["out", "stories.jsonl"]
 
 
 def test_changed_source_is_refused(source: Path, tmp_path: Path) -> None:
@@ -241,16 +244,6 @@ def test_empty_folder_is_filled(source: Path, tmp_path: Path) -> None:
     assert documents(tmp_path / "out", "train")
 
 
-def interrupt_at(kind: type) -> Callable[[Path, Path, bool], None]:
-    def run(source: Path, out: Path, overwrite: bool) -> None:
-        events = preparing(str(source), out, replace(BYTES, seed=1), overwrite=overwrite)
-        for event in events:
-            if isinstance(event, kind):
-                events.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
-
-    return run
-
-
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("moment", [Opened, Surveyed, TokenizerMade, Tokenized])
 def test_interruption_at_any_moment_leaves_things_as_they_were(
@@ -259,9 +252,12 @@ def test_interruption_at_any_moment_leaves_things_as_they_were(
     if overwrite:
         prepare(str(source), tmp_path / "out", BYTES)
     before = contents(tmp_path / "out") if overwrite else {}
+    events = preparing(str(source), tmp_path / "out", replace(BYTES, seed=1), overwrite=overwrite)
+    while not isinstance(next(events), moment):
+        pass
     with pytest.raises(KeyboardInterrupt):
-        interrupt_at(moment)(source, tmp_path / "out", overwrite)
-    assert sorted(os.listdir(tmp_path)) == (["out", "stories.jsonl"] if overwrite else ["stories.jsonl"])
+        events.throw(KeyboardInterrupt)
+    assert names(tmp_path) == (["out", "stories.jsonl"] if overwrite else ["stories.jsonl"])
     if overwrite:
         assert contents(tmp_path / "out") == before
 
@@ -270,8 +266,8 @@ def test_closing_the_generator_leaves_nothing(source: Path, tmp_path: Path) -> N
     events = preparing(str(source), tmp_path / "out", BYTES)
     while not isinstance(next(events), Tokenized):
         pass
-    events.close()  # type: ignore[attr-defined]
-    assert os.listdir(tmp_path) == ["stories.jsonl"]
+    events.close()
+    assert names(tmp_path) == ["stories.jsonl"]
 
 
 def test_full_disk_is_told_and_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +278,7 @@ def test_full_disk_is_told_and_leaves_nothing(source: Path, tmp_path: Path, monk
     with pytest.raises(DataError, match="no space left on the disk") as error:
         prepare(str(source), tmp_path / "out", BYTES)
     assert error.value.hint
-    assert os.listdir(tmp_path) == ["stories.jsonl"]
+    assert names(tmp_path) == ["stories.jsonl"]
 
 
 def test_place_that_cannot_be_written_is_told(source: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -14,8 +15,15 @@ from gemmazero.data.sample_words import LISTS, PHRASES, TABLES
 NAMES = {row.split(",")[0].strip() for row in TABLES["name"].split(";")[1:]}
 
 # The first story of seed 0 and the digest of its first hundred: the corpus may never change by accident.
-FIRST = "@FIRST@"
-DIGEST_OF_A_HUNDRED = "@DIGEST@"
+FIRST = (
+    "Once upon a time, a graceful mouse named Matilda lived near a pond. One day, a big bear came to "
+    'drink at the pond. "You are so small!" laughed the bear. "I am small, but I can be a good friend," '
+    "said Matilda.\n\nThe next morning, Matilda heard a terrible cry. The bear was caught in a net under a "
+    "fir tree! Matilda was afraid, but she ran to help. She bit the ropes, one by one, until the bear was"
+    ' free.\n\n"I was wrong about you," said the bear. The bear let Matilda ride on its back. Being small '
+    "does not mean being weak."
+)
+DIGEST_OF_A_HUNDRED = "bddfd9167ff94f26ac27859b42625a633fae2be7ef93295ed504b22764540f08"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +70,7 @@ def test_stories_are_the_same_in_another_process(corpus: list[str], hash_seed: s
     )
     printed = subprocess.run(
         [sys.executable, "-c", program],
-        env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
+        env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=True,
@@ -130,7 +138,8 @@ def test_pronouns_of_the_hero_agree_with_the_opening(corpus: list[str]) -> None:
 
 def test_no_sentence_is_said_twice_in_a_story(corpus: list[str]) -> None:
     for story in corpus:
-        repeated = [sentence for sentence, count in Counter(sentences(story)).items() if count > 1]
+        counts = Counter(sentences(story))
+        repeated = [sentence for sentence in counts if counts[sentence] > 1]
         # Who speaks may be said twice; what is said may not.
         assert all(re.match(r"(he|she|said|called|cried|asked)\b", sentence) for sentence in repeated), (
             repeated,

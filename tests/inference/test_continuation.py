@@ -1,4 +1,5 @@
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_gemma import random_gemma, spelling_gemma, transformers_twin
@@ -104,9 +105,16 @@ def test_a_row_that_met_its_stop_text_does_not_hold_up_or_change_the_others():
     assert stopped[1].text == free[1].text
 
 
-def test_text_is_the_decoding_of_transformers_greedy_ids():
-    import torch
+def test_nothing_is_computed_after_the_last_row_is_finished():
+    model = spelling_gemma([*BYTES.encode("Tom ran."), BYTES.end_id], BYTES.vocab_size)
+    read = []
+    model.model.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape))
+    results = continue_text(model, BYTES, ["T", "Tom"], sampler=GREEDY, max_tokens=100, seed=0, stop=["ran"])
+    assert [result.tokens for result in results] == [6, 4]
+    assert read == [(2, 3), *[(2, 1)] * 5]
 
+
+def test_text_is_the_decoding_of_transformers_greedy_ids():
     model = random_gemma(BYTES.vocab_size)
     ids = torch.tensor([BYTES.encode("Once upon a time")])
     theirs = transformers_twin(model).generate(

@@ -8,7 +8,7 @@ from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.errors import UsageError
 from gemmazero.inference.conversation import Conversation
 from gemmazero.inference.sampling import Sampler
-from gemmazero.inference.template import ChatTemplate, Exchange, StoryTemplate
+from gemmazero.inference.template import ChatTemplate, StoryTemplate
 from gemmazero.model.gemma import Gemma
 
 GREEDY = Sampler(temperature=0)
@@ -240,7 +240,3 @@ def test_replies_of_one_seed_are_the_same_and_differ_from_turn_to_turn():
     first.undo()
     second = say(first, "B")
     assert second != [again.exchanges[1].reply], "said again after undo, another reply"
-
-
-def test_exchange_is_plain_data():
-    assert Exchange("a", "b", (1,)) == Exchange("a", "b", (1,))

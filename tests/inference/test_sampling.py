@@ -95,6 +95,14 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it():
     assert len(kept(sampler(top_p=0.85).filtered(row, [[]]))[0]) == 3, "one of two ties is enough"
 
 
+@pytest.mark.parametrize("scale", [0.1, 4.0])
+def test_top_p_of_a_large_vocabulary_keeps_what_transformers_keeps(scale):
+    wide = torch.randn(2, 5000, generator=torch.Generator().manual_seed(1)) * scale
+    for top_p in (0.3, 0.6, 0.95):
+        expected = hf.TopPLogitsWarper(top_p)(torch.tensor([[0], [0]]), wide)
+        assert_same_choice(sampler(top_p=top_p).filtered(wide, [[], []]), expected)
+
+
 def test_min_p_keeps_ties_of_the_likeliest():
     row = torch.tensor([[2.0, 1.9, 2.0, -5.0]])
     assert kept(sampler(min_p=1.0).filtered(row, [[]])) == [[0, 2]]

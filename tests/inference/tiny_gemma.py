@@ -17,7 +17,11 @@ def random_gemma(vocabulary: int = 97, model_type: ModelType = "gemma3_text", co
     The head is untied: tied to random embeddings a model repeats its last token for ever.
     """
     caps = {} if model_type == "gemma3_text" else {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
-    model = Gemma(_config(vocabulary, 48, context, model_type=model_type, initializer_range=0.2, tie_word_embeddings=False, **caps))
+    model = Gemma(
+        _config(
+            vocabulary, 48, context, model_type=model_type, initializer_range=0.2, tie_word_embeddings=False, **caps
+        )
+    )
     generator = torch.Generator().manual_seed(1)
     model.initialize(generator)
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """Errors that a user or the machine can cause → a message, a hint and an exit code."""
 
+import difflib
 import errno
 
 import typer
@@ -26,8 +27,11 @@ def explain(error: Exception) -> tuple[str, str, int] | None:
 def _explain_usage(error: typer.TyperException) -> tuple[str, str, int]:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "gemmazero"
-    message = " ".join(error.format_message().split()).rstrip(".")
-    return message[:1].lower() + message[1:], f"{command} --help", error.exit_code
+    wrong, known = getattr(error, "option_name", ""), getattr(error, "possibilities", None) or []
+    close = difflib.get_close_matches(wrong, known, n=1)
+    message = " ".join((error.message if close else error.format_message()).split()).rstrip(".")
+    hint = f"did you mean {close[0]}? {command} --help" if close else f"{command} --help"
+    return message[:1].lower() + message[1:], hint, error.exit_code
 
 
 def _is_full_disk(error: Exception) -> bool:

@@ -109,7 +109,7 @@ def prepare(source: str, out: Path | None, config: PrepareConfig, *, overwrite: 
 
 def preparing(
     source: str, out: Path | None, config: PrepareConfig, *, overwrite: bool = False
-) -> Iterator[PrepareEvent]:
+) -> Generator[PrepareEvent, None, None]:
     """Make the data folder ``out``, by default ``default_folder(source)``, telling facts on the way, ``Prepared`` last.
 
     The folder appears whole or not at all, also where the generator is closed early. One that was prepared from the

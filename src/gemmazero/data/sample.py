@@ -1,9 +1,10 @@
 """The built-in corpus: a seeded writer of small children's stories, so that everything runs offline.
 
-A small grammar tells each story. A plot is a text with two kinds of gaps: `[sunny|rainy]` takes one of the
-alternatives, which nest, and `{toy}` takes a word of the list `toy` and keeps it for the whole story. `{toy2}` is another toy,
-`{name.his}` the column `his` of the row that `{name}` stands for, `{He}` the value of `{he}` with a capital,
-`{time=dusk}` says nothing but sets `{time}`. `¶` may begin a paragraph.
+A small grammar tells each story. A plot is a text with two kinds of gaps:
+`[sunny|rainy]` takes one of the alternatives, which nest;
+`{toy}` takes a word of the list `toy`, or expands the phrase of that name, and keeps it for the whole story;
+`{toy2}` is another toy, `{name.his}` the column `his` of the row that `{name}` stands for, `{Toy}` has a capital;
+`{time=dusk}` says nothing and sets `{time}`; `¶` begins a paragraph in half of the stories.
 """
 
 import re
@@ -16,13 +17,13 @@ from gemmazero.data.sample_words import LISTS, PHRASES, TABLES
 __all__ = ["STORIES", "stories"]
 
 STORIES = 5_000
-"""How many stories the corpus has: a little over 2 MB of text."""
+"""How many stories the corpus has: about 2.4 MB of text."""
 
 Row = dict[str, str]
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)(?:\.(\w+)|=([^{}]*))?\}")
-# Spelled with a vowel but spoken without: a unicorn, a useful thing, a ukulele, a one; and the other way round: an hour.
+# It is the sound that counts: a unicorn, a useful thing, a ukulele, a one; an hour, an honest boy.
 _AN = re.compile(r"\b([Aa]) (?=(?!uni|use|uk|eu|one\b)[aeiou]|hour|honest)", re.ASCII)
 
 

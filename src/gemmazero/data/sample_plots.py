@@ -96,7 +96,7 @@ monster]!" {he} said. [After that, {he} slept well.|From that night on, the dark
 {noise} until {he} fell asleep.]
 
 There was a new {boy2} at {name}'s school. {His2} name was {name2}, and {he2} came from [a {town} far away|a country
-across the sea|a {size} {town} in the mountains]. {He2} [sat alone|stood by the fence|did not talk to anyone] and looked
+across the sea|a {size} {town} in the north]. {He2} [sat alone|stood by the fence|did not talk to anyone] and looked
 {sad}. {name} was a {trait} {boy}, and {he} wanted to [help|be friends]. {He} drew a {color} {drawn} and gave it to
 {name2}. "[This {drawn} is for you,|Do you like my {drawn}?]" {he} said. ¶ {name2} [smiled|began to smile]. {He2} took a
 [crayon|pencil] and drew a {color2} {drawn2} next to it. "Now they are friends," said {name2}. "Like us!" said {name}. ¶
@@ -124,10 +124,10 @@ said.|{He} was so proud of it.|{He} kept one seed for the next spring.|All the n
 {color} [cup|ribbon|medal|flag|{toy}|cap]. "Ready, set, go!" called the {job}. {name} ran [like the wind|as fast as {he}
 could], and soon {he} was in front. ¶ Then {he} heard a cry. {name2} had [tripped on a stone|fallen down] and hurt
 {his2} knee. [{name} looked at the finish line, and then {he} turned around.|{name} could win, but {he} stopped and
-turned around.|{name} forgot all about the {event} and turned around.] "[Take my hand|Lean on me|I will help you]," {he}
-said. They came in last, but everybody [clapped|cheered]. ¶ "[A friend is better than a prize|I wanted to help you
-more]," said {name}. [The {job} gave them both {flowers}.|After that day, the two always ran together.|It was the best
-race {name} had ever run.]
+turned around.|{name} forgot all about the prize and turned around.] "[Take my hand|Lean on me|I will help you]," {he}
+said. They came in last, but everybody [clapped|cheered]. ¶ "[A friend is better than a prize|You are more important
+than a prize]," said {name}. [The {job} gave them both {flowers}.|After that day, the two always ran together.|It was
+the best race {name} had ever run.]
 
 {start} could not find {his} {color} {toy}. [There were [books and socks|clothes and toys|toys and papers] all over
 {his} room.|{His} room was a mess.|The floor was covered with [books|clothes|papers].] "[Someone took my {toy}|My {toy}

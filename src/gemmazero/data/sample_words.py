@@ -64,7 +64,7 @@ LISTS = {
         snow globe, picture frame, candlestick, cookie jar, porcelain cat, glass swan, butter dish, piggy bank,
         salt shaker, gravy boat""",
     "lostthing": """purse, ring, key, watch, wallet, necklace, umbrella, notebook, bracelet, locket, basket, brooch,
-        pocketknife, compass, walking stick, earring, thimble, pair of glasses, handkerchief, paintbrush, briefcase,
+        pocketknife, compass, walking stick, earring, thimble, handkerchief, paintbrush, briefcase,
         medal""",
     "treasure": """shell, pebble, feather, leaf, button, coin, acorn, marble, stone, bead, pine cone, crystal,
         bottle cap, chestnut, starfish, fossil, seed pod, ribbon, arrowhead, eggshell, snail shell, piece of driftwood,
@@ -85,7 +85,7 @@ LISTS = {
         marigolds, pansies, dandelions, snowdrops, lilacs, primroses, peonies, irises, orchids, cornflowers, foxgloves,
         geraniums, hyacinths, petunias, carnations, crocuses, begonias, asters""",
     "plant": """sunflower, pumpkin, tomato plant, bean plant, rose bush, strawberry plant, lemon tree, tulip,
-        pea plant, watermelon, pepper plant, cornstalk, daffodil, blueberry bush, zucchini, hollyhock, grapevine,
+        pea plant, watermelon, pepper plant, daffodil, blueberry bush, zucchini, hollyhock, grapevine,
         eggplant, cactus, lavender bush, avocado tree, jasmine bush""",
     "instrument": """flute, violin, drum, piano, guitar, trumpet, harp, recorder, ukulele, cello, banjo, accordion,
         clarinet, xylophone, bugle, tuba, mandolin, oboe, saxophone, fiddle, trombone, bagpipe, harmonica, zither""",
@@ -202,9 +202,9 @@ PHRASES = {
         {name} lived {nearby}.|{name} was a {trait} {boy} who lived in a {size} {town}.|{name} was a {boy} who lived in
         a {size} {home} {nearby}.]""",
     "start": "[{meet} {when}, {he}|{meet} {when}, {name}|{when}, a {trait} {boy} named {name}|{when}, {name}]",
-    "meetcritter": """[Once upon a time, there was a {trait} {critter} named {name}.|Once upon a time, a {trait} {critter}
-        named {name} lived in a {critter.home}.|In a {critter.home} at the edge of the forest lived a {trait} {critter}
-        named {name}.|There once was a {critter} named {name} who loved {critter.food}.]""",
+    "meetcritter": """[Once upon a time, there was a {trait} {critter} named {name}.|Once upon a time, a {trait}
+        {critter} named {name} lived in a {critter.home}.|In a {critter.home} at the edge of the forest lived a {trait}
+        {critter} named {name}.|There once was a {critter} named {name} who loved {critter.food}.]""",
     "dontworry": """["Don't worry,"|"It is all right,"|"It will be fine,"|"Do not worry, {name},"] [said {his}
         {elder}|{his} {elder} said {softly}].""",
 }

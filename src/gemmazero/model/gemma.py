@@ -123,8 +123,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None) -> Tensor:
         """Under autocast the stream ``x`` stays in float32; only the matrix products are narrow."""
         x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, mask, cache))
-        x += self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
-        return x
+        update: Tensor = self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        return x + update
 
 
 class GatedMLP(nn.Module):
