@@ -1,6 +1,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -24,10 +25,10 @@ def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
         yield hub
 
 
-def prepared(hub: LoopbackHub, out: Path, *, repo: str = REPO, home: str = "home", **options: object) -> dict[str, str]:
+def prepared(hub: LoopbackHub, out: Path, *, repo: str = REPO, home: str = "home", **options: object) -> dict[str, Any]:
     config = ", ".join(f"{name}={value!r}" for name, value in ({"tokenizer": "bytes"} | options).items())
     expression = f"prepare({repo!r}, Path({str(out)!r}), PrepareConfig({config})).to_json()"
-    answer: dict[str, str] = hub.answer(expression, out.parent / home)
+    answer: dict[str, Any] = hub.answer(expression, out.parent / home)
     return answer
 
 

@@ -49,8 +49,8 @@ def hub_failures(what: str, revision: str | None = None) -> Iterator[None]:
 def _set_up_client() -> None:
     """Most calls of the client wait for ever as it comes, and its progress bars redraw into log files."""
     from huggingface_hub import set_client_factory
-    from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils._http import default_client_factory
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     def client():  # type: ignore[no-untyped-def]  # of httpx or httpx2, by the version of huggingface_hub
         built = default_client_factory()

@@ -1,6 +1,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from gemmazero.cli.figures import Figures
 from gemmazero.training.events import Event, Resumed, Saved, Started, Stepped, Stopped, Validated
 
@@ -31,9 +33,11 @@ def validated(step: int, loss: float, best: bool) -> Validated:
     return Validated(step=step, loss=loss, tokens=9, best=best, whole=False, seconds=0.1)
 
 
-def test_time_left_is_the_tokens_left_over_the_speed() -> None:
-    assert folded(STARTED).seconds_left is None
-    assert folded(STARTED, STEPPED).seconds_left == (100 - 20) * 500 / 400
+def test_time_left_is_the_steps_left_at_the_speed_of_the_last_steps() -> None:
+    assert folded(STARTED).seconds_left == 0
+    assert folded(STARTED, STEPPED).seconds_left == (100 - 20) * STEPPED.seconds
+    steady = [replace(STEPPED, step=step, seconds=3.0) for step in range(21, 71)]
+    assert folded(STARTED, STEPPED, *steady).seconds_left == pytest.approx((100 - 70) * 3.0, rel=0.01)
 
 
 def test_best_validation_is_kept_when_a_worse_one_follows() -> None:
@@ -50,7 +54,7 @@ def test_machine_figures_name_their_units() -> None:
     saved = Saved(step=20, checkpoint=Path("r/checkpoints/step-00000020"), seconds=0.1)
     assert folded(STARTED, STEPPED, saved).of_machine() == [
         "400 tokens/s",
-        "1m 40s left",
+        "1m 20s left",
         "memory 2.0 GB",
         "saved at step 20",
     ]

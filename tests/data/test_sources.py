@@ -181,7 +181,9 @@ def test_file_of_another_kind_and_folder_without_text_list_the_kinds(tmp_path: P
         assert ".jsonl, .parquet, .txt" in error.value.hint
 
 
-@pytest.mark.parametrize("option", [{"subset": "a"}, {"revision": "main"}, {"split": "test"}])
-def test_options_of_the_hub_are_refused_for_other_sources(option: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "config", [PrepareConfig(subset="a"), PrepareConfig(revision="main"), PrepareConfig(split="test")]
+)
+def test_options_of_the_hub_are_refused_for_other_sources(config: PrepareConfig) -> None:
     with pytest.raises(UsageError, match="is for Hub datasets"):
-        open_source("sample", PrepareConfig(**option))
+        open_source("sample", config)

@@ -28,7 +28,7 @@ def _explain_usage(error: typer.TyperException) -> tuple[str, str, int]:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "gemmazero"
     wrong, known = getattr(error, "option_name", ""), getattr(error, "possibilities", None) or []
-    close = difflib.get_close_matches(wrong, known, n=1)
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.7)
     message = " ".join((error.message if close else error.format_message()).split()).rstrip(".")
     hint = f"did you mean {close[0]}? {command} --help" if close else f"{command} --help"
     return message[:1].lower() + message[1:], hint, error.exit_code

@@ -6,6 +6,8 @@ from typing import Self
 from gemmazero.cli import units
 from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stepped, Stopped, Validated
 
+SMOOTHING = 0.1  # the last step's share in the speed that the time left is told by
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
@@ -13,7 +15,7 @@ class Figures:
 
     step: int = 0
     steps: int = 0
-    tokens_per_step: int = 0
+    seconds_per_step: float = 0.0
     stepped: Stepped | None = None
     validated: Validated | None = None
     best: Validated | None = None
@@ -23,9 +25,11 @@ class Figures:
         """The figures once ``event`` has happened."""
         match event:
             case Started() | Resumed():
-                return replace(self, step=event.step, steps=event.steps, tokens_per_step=event.tokens_per_step)
+                return replace(self, step=event.step, steps=event.steps)
             case Stepped():
-                return replace(self, step=event.step, stepped=event)
+                before = self.seconds_per_step if self.stepped else event.seconds
+                smoothed = before + SMOOTHING * (event.seconds - before)
+                return replace(self, step=event.step, stepped=event, seconds_per_step=smoothed)
             case Validated():
                 return replace(self, validated=event, best=event if event.best else self.best)
             case Saved():
@@ -34,11 +38,9 @@ class Figures:
                 return replace(self, step=event.step)
 
     @property
-    def seconds_left(self) -> float | None:
-        """At the last step's speed; None before the first step."""
-        if self.stepped is None or not self.stepped.tokens_per_second:
-            return None
-        return (self.steps - self.step) * self.tokens_per_step / self.stepped.tokens_per_second
+    def seconds_left(self) -> float:
+        """At the speed of the last steps, without validations."""
+        return (self.steps - self.step) * self.seconds_per_step
 
     def of_learning(self) -> list[str]:
         """Loss, validation loss, learning rate, gradient norm."""
@@ -58,9 +60,7 @@ class Figures:
         parts = []
         if self.stepped is not None:
             parts.append(f"{self.stepped.tokens_per_second:,.0f} tokens/s")
-        if self.seconds_left is not None:
             parts.append(f"{units.duration(self.seconds_left)} left")
-        if self.stepped is not None:
             parts.append(f"memory {units.size(self.stepped.memory_bytes)}")
         if self.saved is not None:
             parts.append(f"saved at step {self.saved.step:,}")

@@ -187,7 +187,7 @@ class TokenShards:
         try:
             if path.stat().st_size != size or size % self.manifest.dtype.itemsize or not size:
                 raise _damaged(self.folder, f'"{name}" has {path.stat().st_size} bytes, not {size}')
-            return np.memmap(path, dtype=self.manifest.dtype, mode="r")
+            return np.asarray(np.memmap(path, dtype=self.manifest.dtype, mode="r"))  # a plain array slices faster
         except OSError as error:
             raise _damaged(self.folder, f'"{name}" cannot be read: {error.strerror}') from error
 

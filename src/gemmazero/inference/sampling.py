@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_HEAD = 1024  # tokens that nearly always reach top_p: to sort all of a large vocabulary takes five times as long
+_HEAD = 1024  # tokens that nearly always reach top_p; to sort a large vocabulary whole takes several times as long
 
 
 @dataclass(frozen=True, kw_only=True)
