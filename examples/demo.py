@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trigram import validation_loss
 
-from gemmazero.data.sample import STORIES, write_stories
+from gemmazero.data.sample import stories
 
 FOLDER = Path("demo")
 DATA, RUN = FOLDER / "data", FOLDER / "run"
@@ -54,7 +54,7 @@ def kill_after_second_checkpoint(arguments: list[str]) -> int:
 
 def tell_stories() -> None:
     """Print stories of the model's own, with the longest run of words that each shares with the corpus."""
-    corpus = " " + " ".join(" ".join(write_stories(0, STORIES)).split()) + " "
+    corpus = " " + " ".join(" ".join(stories(0)).split()) + " "
     told = 0
     for seed in range(1, 50):
         prompt = "Once upon a time"
