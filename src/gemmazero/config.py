@@ -23,6 +23,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Kind = Literal["fixed", "equivalent", "exact"]
 
 DEFAULT_SOURCE = "roneneldan/TinyStories"
+RUNS = Path("runs")  # where run folders are made and looked for
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from program import Program
         (["trian"], "error: no such command 'trian'. Did you mean 'train'?", "hint: gemmazero --help"),
         (
             ["train", "--stepz", "1"],
-            "error: no such option: --stepz (Possible options: --steps)",
-            "hint: gemmazero train",
+            "error: no such option: --stepz",
+            "hint: did you mean --steps? gemmazero train --help",
         ),
         (["train", "--steps", "many"], "error: invalid value for '--steps'", "hint: gemmazero train --help"),
         (["train", "--hub-repo", "me/it"], "error: no such option: --hub-repo", "hint: gemmazero train --help"),

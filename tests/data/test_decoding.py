@@ -25,6 +25,12 @@ def with_a_token_outside_the_byte_alphabet() -> Tokenizer:
     return Tokenizer(backend, "wide", "<｜end｜>")
 
 
+def strips_two_spaces() -> Tokenizer:
+    backend = llama_style()
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 2, 0)])
+    return Tokenizer(backend, "strips", "<eos>")
+
+
 TOKENIZERS = {
     "bytes": make_tokenizer("bytes", list, turn_tokens=True),
     "bpe": make_tokenizer("bpe:280", lambda: TEXTS * 9, turn_tokens=False),
@@ -32,6 +38,7 @@ TOKENIZERS = {
     "nested": nested_byte_level(),
     "gemma": Tokenizer(gemma_style(), "gemma", "<eos>").with_turn_tokens(),
     "llama": Tokenizer(llama_style(), "llama", "<eos>"),
+    "strips": strips_two_spaces(),
     "metaspace": Tokenizer(metaspace(), "metaspace", "<eos>"),
 }
 every_kind = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)

@@ -137,6 +137,7 @@ def test_stock_auto_tokenizer_gives_our_ids(own, tmp_path):
         assert stock.decode(own.encode(text)) == text
     assert stock("a<|endoftext|>").input_ids == [*own.encode("a"), own.end_id]
     assert (stock.eos_token_id, stock.pad_token_id, stock.bos_token_id) == (own.end_id,) * 3
+    assert stock.clean_up_tokenization_spaces is False
     assert len(stock) == own.vocab_size
 
 
@@ -188,6 +189,8 @@ def test_a_model_folder_keeps_its_prompt_template(foreign, tmp_path):
     stock = AutoTokenizer.from_pretrained(saved(tokenizer, tmp_path / "model"))
     for text in TEXTS:
         assert stock(text, split_special_tokens=True).input_ids == tokenizer.encode_prompt(text)
+    assert (stock.pad_token, stock.eos_token, stock.bos_token) == ("<pad>", "<eos>", "<bos>")
+    stock = AutoTokenizer.from_pretrained(saved(tokenizer.with_turn_tokens(), tmp_path / "turns"))
     assert (stock.pad_token, stock.eos_token, stock.bos_token) == ("<pad>", "<eos>", "<bos>")
     assert json.loads((tmp_path / "model/tokenizer.json").read_text())["post_processor"]["type"] == "TemplateProcessing"
 

@@ -91,7 +91,7 @@ def _feistel(values: NDArray[np.uint64], half_bits: int, round_keys: NDArray[np.
     shift, mask = np.uint64(half_bits), np.uint64(2**half_bits - 1)
     left, right = values >> shift, values & mask
     for round_key in round_keys:
-        left, right = right, 0*left ^ (_mixed(right ^ round_key) >> (np.uint64(64) - shift))
+        left, right = right, left ^ (_mixed(right ^ round_key) >> (np.uint64(64) - shift))
     return left << shift | right
 
 

@@ -39,9 +39,7 @@ class _ByteLevelDecoder:
         return self._utf8.decode(token.encode())  # an added token, spelled as it reads
 
     def flush(self) -> str:
-        rest = self._utf8.decode(b"", final=True)
-        self._utf8.reset()
-        return rest
+        return self._utf8.decode(b"", final=True)
 
 
 class _WindowDecoder:
@@ -70,7 +68,7 @@ class _WindowDecoder:
         piece = text[self._shown :]
         newest = self._window[self._context :]
         alone = self._tokenizer.decode(newest)
-        if alone:  # it can take a first token's special treatment upon itself
+        if alone:  # what is stripped from a first token is stripped from these, whatever follows
             self._window, self._context, self._shown = newest, len(newest), len(alone)
         else:
             self._shown = len(text)

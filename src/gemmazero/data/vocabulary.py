@@ -85,7 +85,7 @@ def trained_vocabulary(size: str, documents: Callable[[], Iterable[str]], *, tur
         )
     merges = [(_bytes(left), _bytes(right)) for left, right in json.loads(learner.to_str())["model"]["merges"]]
     tokens = [bytes([byte]) for byte in range(256)] + [left + right for left, right in merges]
-    return _byte_level(list(dict.fromkeys(tokens)), merges)  # two merges may spell one token
+    return _byte_level(tokens, merges)
 
 
 def _byte_level(tokens: list[bytes], merges: list[tuple[bytes, bytes]]) -> tokenizers.Tokenizer:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from gemmazero.config import read_json
+from gemmazero.config import RUNS, read_json
 from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.storage.checkpoint import list_checkpoints
 
-RUNS = Path("runs")
 RUN_FILE = "run.json"
 BEST_FILE = "best.json"
 CHECKPOINTS = "checkpoints"

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from gemmazero.config import DEFAULT_SOURCE, DataReference, DeviceName, ModelConfig, RunConfig, TrainConfig
+from gemmazero.config import DEFAULT_SOURCE, RUNS, DataReference, DeviceName, ModelConfig, RunConfig, TrainConfig
 from gemmazero.data.prepare import default_folder
 from gemmazero.data.shards import Manifest
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, UsageError
 from gemmazero.presets import DEFAULT_PRESET, Preset, find_preset
 from gemmazero.runtime import available_cores, choose_device
-from gemmazero.storage.locate import RUNS
 from gemmazero.training.precision import choose_precision
 
 

@@ -1,0 +1,153 @@
+"""Which part may import which, which vendor belongs where, and how long a file may be: docs/architecture.md as data."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gemmazero
+
+PACKAGE = Path(gemmazero.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+LONGEST_FILE = 300
+
+ORDER = (  # a part imports from those before its own group, and from itself
+    {"errors"},
+    {"config", "presets"},
+    {"distributed", "runtime", "hub", "folder"},
+    {"model", "data"},
+    {"storage"},
+    {"inference", "evaluation", "conversion"},
+    {"training"},
+    {"api"},
+    {"cli"},
+    {"__main__", "__init__"},
+)
+MAY_IMPORT_ONLY = {
+    "training/loop.py": {"gemmazero.training.events"},
+    "presets.py": {"gemmazero.config", "gemmazero.errors"},
+    "config.py": {"gemmazero.errors"},
+    "runtime.py": {"gemmazero.config", "gemmazero.errors"},
+    "folder.py": {"gemmazero.errors"},
+    "hub.py": {"gemmazero.errors"},
+}
+TORCH = {"model", "training", "storage", "inference", "evaluation", "conversion", "runtime.py", "api.py"}
+VENDORS = {  # vendor: (where it may be imported, where it may be imported outside of a function)
+    "typer": ({"cli"}, {"cli"}),
+    "rich": ({"cli"}, {"cli"}),
+    "click": ({"cli"}, {"cli"}),
+    "torch": (TORCH | {"data/batches.py"}, TORCH | {"data/batches.py"}),
+    "numpy": ({"data", "training/record.py"}, {"data", "training/record.py"}),
+    "safetensors": ({"storage", "conversion"}, {"storage", "conversion"}),
+    "huggingface_hub": ({"hub.py"}, set()),
+    "httpx": ({"hub.py"}, set()),
+    "datasets": ({"data/sources.py"}, set()),
+    "pyarrow": ({"data/sources.py"}, set()),
+    "tiktoken": ({"data/tokenizer.py", "data/vocabulary.py"}, {"data/tokenizer.py", "data/vocabulary.py"}),
+    "tokenizers": ({"data/tokenizer.py", "data/vocabulary.py"}, {"data/tokenizer.py", "data/vocabulary.py"}),
+    "bitsandbytes": ({"training/optimizer.py"}, set()),
+    "matplotlib": ({"training/record.py"}, set()),
+    "transformers": ({"conversion"}, set()),
+}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module that ``path`` imports when it runs, and whether it does so when it is itself imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {id(node) for part in ast.walk(tree) if isinstance(part, ast.FunctionDef) for node in ast.walk(part)}
+    for part in ast.walk(tree):
+        if isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING":
+            inside |= {id(node) for node in ast.walk(part)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) not in inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in {path}"
+            if node.module == "gemmazero":
+                yield from ((f"gemmazero.{alias.name}", id(node) not in inside) for alias in node.names)
+            else:
+                yield str(node.module), id(node) not in inside
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def part_of(name: str) -> str:
+    return name.split("/")[0].removesuffix(".py")
+
+
+def rank(part: str) -> int:
+    return next(index for index, group in enumerate(ORDER) if part in group)
+
+
+def allowed(name: str, places: set[str]) -> bool:
+    return name in places or name.split("/")[0] in places
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_part_imports_only_from_its_left_and_from_itself(path: Path) -> None:
+    own = part_of(name_of(path))
+    for module, _ in imports(path):
+        if module.startswith("gemmazero."):
+            other = module.split(".")[1]
+            if other == "__version__":
+                continue
+            assert other == own or rank(other) < rank(own) or {own, other} == {"config", "presets"}, module
+            only = MAY_IMPORT_ONLY.get(name_of(path))
+            assert only is None or module in only, f"{name_of(path)} imports {module}"
+
+
+def test_within_training_only_the_run_touches_storage() -> None:
+    touching = {
+        name_of(path)
+        for path in PACKAGE.glob("training/*.py")
+        for module, _ in imports(path)
+        if module.startswith("gemmazero.storage")
+    }
+    assert touching == {"training/run.py"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_vendor_is_imported_only_where_the_table_says(path: Path) -> None:
+    for module, at_import in imports(path):
+        vendor = module.split(".")[0]
+        if vendor == "gemmazero" or vendor in sys.stdlib_module_names:
+            continue
+        anywhere, outside_functions = VENDORS[vendor]
+        assert allowed(name_of(path), anywhere), f"{name_of(path)} imports {vendor}"
+        assert not at_import or allowed(name_of(path), outside_functions), f"{name_of(path)} imports {vendor} at once"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_is_short_enough_to_read(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+
+
+def test_sub_package_inits_are_empty() -> None:
+    assert [name_of(path) for path in PACKAGE.glob("*/__init__.py") if path.read_text()] == []
+
+
+def test_no_file_is_a_drawer_of_odds_and_ends() -> None:
+    assert {path.stem for path in FILES} & {"utils", "util", "common", "helpers", "misc"} == set()
+
+
+def test_every_library_module_has_a_test_file() -> None:
+    tests = {path.name for path in Path(__file__).parent.rglob("test_*.py")}
+    without = {name_of(path) for path in FILES if f"test_{path.stem}.py" not in tests}
+    assert without <= COVERED_ELSEWHERE, sorted(without - COVERED_ELSEWHERE)
+
+
+COVERED_ELSEWHERE = {
+    name_of(path) for path in PACKAGE.rglob("__init__.py")
+} | {
+    "__main__.py",  # test_journey.py
+    "errors.py",  # each child where it is raised
+    "training/events.py",  # test_loop.py, test_run.py
+    "training/stop.py",  # test_run.py, test_api.py
+    "training/throughput.py",  # test_trainer.py
+    "data/sample_words.py",  # test_sample.py
+    "data/sample_plots.py",  # test_sample.py
+}  # fmt: skip
