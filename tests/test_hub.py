@@ -127,6 +127,13 @@ def test_wrong_column_split_and_subset_list_the_choices(hub: LoopbackHub, tmp_pa
     assert "value" in prepared(hub, tmp_path / "out", home="second", subset="large")
 
 
+def test_dataset_without_text_files_is_not_told_as_a_failing_hub(hub: LoopbackHub, tmp_path: Path) -> None:
+    for path in hub.folder.iterdir():
+        path.rename(path.with_suffix(".xyz"))
+    answer = prepared(hub, tmp_path / "out")
+    assert answer["error"] == f'dataset "{REPO}" could not be read from the Hub: DataFilesNotFoundError'
+
+
 def test_other_state_in_the_cache_does_not_stand_in_for_the_one_asked_for(hub: LoopbackHub, tmp_path: Path) -> None:
     prepared(hub, tmp_path / "first")
     hub.status = 401

@@ -40,5 +40,5 @@ class StopScanner:
 
 def _overlap(text: str, stop: str) -> int:
     """How many characters at the end of ``text`` are a beginning of ``stop``."""
-    longest = min(len(text), len(stop) - 1)
+    longest = min(len(text), len(stop))
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

@@ -24,7 +24,7 @@ def train(
     save_every: int,
     validate: Callable[[], Validated | None],
     save: Callable[[], Saved],
-    finish: Callable[[], Iterator[Validated | Finished]],
+    finish: Callable[[], Finished],
     stop: Callable[[], str],
 ) -> Iterator[Event]:
     """Step, validate, save, until ``steps`` are done or ``stop()`` gives a reason.
@@ -44,14 +44,15 @@ def train(
                 if validated.best:
                     yield save()
                     saved_step = trainer.step
-        owed = stop() or trainer.step == steps or trainer.step % save_every == 0
+        reason = stop()  # asked once: a signal may come at any time
+        owed = reason or trainer.step == steps or trainer.step % save_every == 0
         if owed and saved_step != trainer.step:
             yield save()
             saved_step = trainer.step
         if trainer.step == steps:
-            yield from finish()
+            yield finish()
             return
-        if reason := stop():
+        if reason:
             yield Stopped(step=trainer.step, reason=reason)
             return
         yield trainer.optimizer_step()

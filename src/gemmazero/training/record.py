@@ -1,5 +1,6 @@
 """Events → metrics.jsonl and the loss plot."""
 
+import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -21,18 +22,17 @@ class Record:
     Args:
         folder: the run folder.
         history: of the checkpoint that the run goes on from; empty at the start.
-        step: of that checkpoint. Lines beyond it, which a killed process left, are cut.
+        step: of that checkpoint. Lines beyond what it knows of, which a killed process left, are cut.
     """
 
     def __init__(self, folder: Path, history: str = "", step: int = 0) -> None:
         self._folder = folder
         self._history = [json.loads(line) for line in history.splitlines()]
-        kept = [line for line in _read_lines(folder / METRICS) if line["step"] <= step]
-        if [_timeless(line) for line in kept if line["event"] in ("stepped", "validated")] != self._history:
-            kept = self._history
+        kept = _rewound(_read_lines(folder / METRICS), self._history, step)
         write_file(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
-        ended = [{**line} for line in kept if line["event"] == "finished"]
-        self.finished = Finished(**{name: ended[-1][name] for name in ended[-1] if name != "event"}) if ended else None
+        self.finished: Finished | None = None
+        if kept and kept[-1]["event"] == "finished":
+            self.finished = Finished(**{name: value for name, value in kept[-1].items() if name != "event"})
 
     @property
     def history(self) -> str:
@@ -74,13 +74,28 @@ class Record:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-        temporary = self._folder / f".{PLOT}"
-        figure.savefig(temporary, format="png")
-        temporary.replace(self._folder / PLOT)
+        image = io.BytesIO()
+        figure.savefig(image, format="png")
+        write_file(self._folder / PLOT, image.getvalue())
 
     def _curve(self, event: str) -> tuple[Any, Any]:
-        points = [line for line in self._history if line["event"] == event and not line.get("whole")]
+        points = [line for line in self._history if line["event"] == event]
         return np.array([line["step"] for line in points]), np.array([line["loss"] for line in points])
+
+
+def _rewound(lines: list[dict[str, Any]], history: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+    """The lines up to ``step`` that ``history`` knows of; where they do not tell all of it, ``history`` itself."""
+    kept: list[dict[str, Any]] = []
+    told = 0
+    for line in lines:
+        if line["step"] > step:
+            break
+        if line["event"] in ("stepped", "validated"):
+            if told == len(history) or _timeless(line) != history[told]:
+                break
+            told += 1
+        kept.append(line)
+    return kept if told == len(history) else list(history)
 
 
 def _timeless(line: dict[str, Any]) -> dict[str, Any]:

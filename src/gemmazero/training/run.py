@@ -73,7 +73,7 @@ class Run:
         is_known = (folder / RUN_FILE).is_file()
         if is_known:
             config, told = yield from _recorded(request)
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another")
         else:
             config, told = resolve(request, (yield from _prepared(request.source))), ()
@@ -164,12 +164,12 @@ class Run:
         self._is_saved = True
         return Saved(step=trainer.step, checkpoint=checkpoint.folder, seconds=time.perf_counter() - started)
 
-    def _finish(self) -> Iterator[Validated | Finished]:
+    def _finish(self) -> Finished:
         """Score the whole validation split, unless the last validation did, and say how the run ended."""
         if self._validation_windows and not (self._validated and self._validated.whole):
-            yield self._score(range(window_count(self.validation, self.config.train.sequence_length)), best=False)
+            self._score(range(window_count(self.validation, self.config.train.sequence_length)), best=False)
         trainer = self.trainer
-        yield Finished(
+        return Finished(
             step=trainer.step,
             loss=trainer.loss,
             validation_loss=None if self._validated is None else self._validated.loss,

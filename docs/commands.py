@@ -1,4 +1,4 @@
-"""Prints docs/commands.md, from the very objects that print ``--help``: ``python docs/generate_commands.py``."""
+"""Prints docs/commands.md, from the very objects that print ``--help``: ``python docs/commands.py``."""
 
 import sys
 from collections import defaultdict

@@ -1,0 +1,145 @@
+"""Small wrong changes, each of which the suite must catch: `make test-mutations`.
+
+    python tests/mutations.py [WORD]      only the mutations whose file or name holds WORD
+
+Each is made in a copy of the source, and the tests named beside it are run against that copy; they must pass without
+the change and fail with it. Not collected by pytest.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "gemmazero"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Replace ``before``, which stands in ``file`` once, by ``after``; ``tests`` must notice."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+MUTATIONS = (
+    Mutation("norm forgets the 1 of 1 + weight", "model/norm.py",
+             "(1.0 + self.weight.float())", "self.weight.float()", "tests/model/test_norm.py"),
+    Mutation("norm takes the sum for the mean", "model/norm.py", ".mean(dim=-1", ".sum(dim=-1", "tests/model/test_norm.py"),
+    Mutation("rope turns the other way", "model/rope.py", "(-second, first)", "(second, -first)", "tests/model/test_rope.py"),
+    Mutation("rope ignores linear scaling", "model/rope.py", "theta**-exponents / factor", "theta**-exponents",
+             "tests/model/test_rope.py"),
+    Mutation("sliding layers use the global base", "model/gemma.py",
+             "config.rope_local_base_freq, 1.0", "config.rope_theta, 1.0", "tests/model/test_gemma.py"),
+    Mutation("window one position too wide", "model/attention.py", "distance < window", "distance <= window",
+             "tests/model/test_attention.py"),
+    Mutation("a query does not see itself", "model/attention.py", "seen = distance >= 0", "seen = distance > 0",
+             "tests/model/test_attention.py"),
+    Mutation("attention soft-cap left out", "model/attention.py", "if softcap is not None:\n        scores", "if False:\n        scores",
+             "tests/model/test_attention.py tests/model/test_gemma.py"),
+    Mutation("scores scaled by the head size", "model/attention.py", "config.query_pre_attn_scalar**-0.5",
+             "config.head_dim**-0.5", "tests/model/test_gemma.py"),
+    Mutation("embedding not scaled", "model/gemma.py", "self.config.hidden_size**0.5", "1.0", "tests/model/test_gemma.py"),
+    Mutation("exact GELU for its tanh approximation", "model/gemma.py", 'approximate="tanh"', 'approximate="none"',
+             "tests/model/test_gemma.py"),
+    Mutation("final soft-cap left out", "model/gemma.py", "logits if cap is None else", "logits if True else",
+             "tests/model/test_gemma.py"),
+    Mutation("cache keeps too little of the window", "model/cache.py", "self.window - 1)", "self.window - 2)",
+             "tests/model/test_cache.py"),
+    Mutation("cache forgets when it grows", "model/cache.py",
+             "buffers[0][:, :, :kept] = self._keys[:, :, self._end - kept : self._end]", "pass", "tests/model/test_cache.py"),
+    Mutation("padding is attended to", "model/attention.py", "real = keys >= padding[:, None]",
+             "real = keys >= 0 * padding[:, None]", "tests/model/test_cache.py"),
+    Mutation("loss keeps the last chunk's gradient alone", "training/loss.py", "weight_gradient += gradient.T",
+             "weight_gradient = gradient.T", "tests/training/test_loss.py"),
+    Mutation("loss forgets the soft-cap's derivative", "training/loss.py", "gradient *= 1.0 - capped.square_()", "pass",
+             "tests/training/test_loss.py"),
+    Mutation("warm-up starts a step late", "training/optimizer.py", "peak * step / config.warmup_steps",
+             "peak * (step - 1) / config.warmup_steps", "tests/training/test_optimizer.py"),
+    Mutation("cosine ends at zero, not at the minimum", "training/optimizer.py", "peak + (least - peak) * fall",
+             "peak - peak * fall", "tests/training/test_optimizer.py"),
+    Mutation("embeddings decay", "training/optimizer.py", "parameter.dim() == 1 or parameter in embeddings",
+             "parameter.dim() == 1", "tests/training/test_optimizer.py"),
+    Mutation("micro-batches are averaged over themselves", "training/trainer.py", "multiplier=scale / count",
+             "multiplier=scale / targets.numel()", "tests/training/test_trainer.py"),
+    Mutation("an overflow skips the batch", "training/trainer.py", "            loss, gradient_norm = self._gradient()\n        self.step",
+             "            self.batch += 1\n            loss, gradient_norm = self._gradient()\n        self.step",
+             "tests/training/test_trainer.py"),
+    Mutation("top-p drops the token that reaches it", "inference/sampling.py",
+             "likeliest.cumsum(dim=-1) - likeliest >= top_p", "likeliest.cumsum(dim=-1) >= top_p",
+             "tests/inference/test_sampling.py"),
+    Mutation("the penalty rewards negative logits", "inference/sampling.py", "(scores * penalty).where(scores < 0",
+             "(scores / penalty).where(scores < 0", "tests/inference/test_sampling.py"),
+    Mutation("a stop text is written out", "inference/stopping.py", "certain = len(text) - max(",
+             "certain = len(text) - 0 * max(", "tests/inference/test_stopping.py"),
+    Mutation("every epoch has the same order", "data/batches.py", '_key("order", self._seed, int(epoch))',
+             '_key("order", self._seed, 0)', "tests/data/test_batches.py"),
+    Mutation("the permutation leaves its range", "data/batches.py", "places >= size", "places > size",
+             "tests/data/test_batches.py"),
+    Mutation("targets are the ids themselves", "data/batches.py", "targets=tokens[:, 1:].clone()",
+             "targets=tokens[:, :-1].clone()", "tests/data/test_batches.py"),
+    Mutation("the checkpoint forgets the batch index", "training/trainer.py", '"batch": self.batch', '"batch": 0',
+             "tests/test_resume.py"),
+    Mutation("the optimizer's state is not restored", "training/trainer.py",
+             'self.optimizer.load_state_dict(tensors["optimizer"])', "pass", "tests/test_resume.py"),
+    Mutation("the random state is not restored", "training/trainer.py",
+             'torch.set_rng_state(tensors["random"]["cpu"])', "pass", "tests/test_resume.py"),
+    Mutation("verifying compares nothing", "storage/checkpoint.py", "if _entry(self.folder / name) != expected:", "if False:",
+             "tests/storage/test_checkpoint.py"),
+    Mutation("retention removes the best", "storage/checkpoint.py", "if path.name != ", "if path.name or path.name != ",
+             "tests/storage/test_checkpoint.py"),
+    Mutation("a half-written folder takes its name", "folder.py", "    finally:\n        shutil.rmtree(temporary, ignore_errors=True)",
+             "    finally:\n        if temporary.exists():\n            temporary.rename(final)", "tests/test_folder.py"),
+    Mutation("the worst checkpoint is the best", "training/run.py", "evaluation.loss < so_far.loss",
+             "evaluation.loss > so_far.loss", "tests/training/test_run.py"),
+    Mutation("evaluation drops the last partial window", "evaluation/perplexity.py",
+             "-(-(len(shards) - 1) // sequence_length)", "(len(shards) - 1) // sequence_length",
+             "tests/evaluation/test_perplexity.py"),
+)  # fmt: skip
+
+
+def main() -> None:
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    chosen = [mutation for mutation in MUTATIONS if word in mutation.name or word in mutation.file]
+    for tests in sorted({mutation.tests for mutation in chosen}):
+        if run_tests(SOURCE.parent, tests) != 0:
+            sys.exit(f"{tests} must pass before anything is changed")
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(outcome, chosen))
+    width = max(len(mutation.name) for mutation in chosen)
+    for mutation, caught in zip(chosen, outcomes, strict=True):
+        print(f"{'caught ' if caught else 'MISSED '} {mutation.name:{width}}  {mutation.file}")
+    print(f"{sum(outcomes)} of {len(outcomes)} mutations caught")
+    sys.exit(0 if all(outcomes) else 1)
+
+
+def outcome(mutation: Mutation) -> bool:
+    """Whether the tests fail against a copy of the source with the mutation made."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "src", "gemmazero")
+        shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        file = copy / mutation.file
+        text = file.read_text(encoding="utf-8")
+        if text.count(mutation.before) != 1:
+            sys.exit(f'"{mutation.before}" stands {text.count(mutation.before)} times in {mutation.file}, not once')
+        file.write_text(text.replace(mutation.before, mutation.after), encoding="utf-8")
+        return run_tests(copy.parent, mutation.tests) == 1
+
+
+def run_tests(source: Path, tests: str) -> int:
+    """pytest's exit status: 0 all passed, 1 some failed."""
+    environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests.split()]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode
+
+
+if __name__ == "__main__":
+    main()
