@@ -63,7 +63,7 @@ def _names(param: Any) -> str:
 def _default(param: Any) -> str:
     if isinstance(param.show_default, str):
         return param.show_default.replace("<", "&lt;").replace(">", "&gt;")
-    return "" if param.default in (None, False) else f"`{param.default}`"
+    return "" if param.default is None or param.default is False else f"`{param.default}`"
 
 
 def _escaped(text: str) -> str:

@@ -6,8 +6,13 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from huggingface_hub import close_session, get_session
+from huggingface_hub.errors import RemoteEntryNotFoundError
+from huggingface_hub.utils import hf_raise_for_status
 
 from gemmazero.data.shards import TokenShards
+from gemmazero.errors import HubError
+from gemmazero.hub import hub_failures
 from loopback_hub import COMMIT, LoopbackHub, serving
 
 REPO = "someone/Stories"
@@ -132,6 +137,18 @@ def test_dataset_without_text_files_is_not_told_as_a_failing_hub(hub: LoopbackHu
         path.rename(path.with_suffix(".xyz"))
     answer = prepared(hub, tmp_path / "out")
     assert answer["error"] == f'dataset "{REPO}" could not be read from the Hub: DataFilesNotFoundError'
+
+
+def test_file_that_need_not_exist_does_not_explain_a_later_failure(hub: LoopbackHub) -> None:
+    def fail_after_looking_for_a_file() -> None:
+        try:
+            hf_raise_for_status(get_session().get(f"{hub.url}/datasets/{REPO}/resolve/main/absent.txt"))
+        except RemoteEntryNotFoundError:
+            raise ValueError("later") from None
+
+    with pytest.raises(HubError, match="could not be read from the Hub: ValueError"), hub_failures("it"):
+        fail_after_looking_for_a_file()
+    close_session()
 
 
 def test_other_state_in_the_cache_does_not_stand_in_for_the_one_asked_for(hub: LoopbackHub, tmp_path: Path) -> None:

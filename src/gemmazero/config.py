@@ -214,8 +214,8 @@ class PrepareConfig:
     validation_fraction: float = setting(
         0.01, "Share of documents held out where the source has no validation split.", panel="Documents", minimum=0.0
     )
-    max_documents: int = setting(0, "Stop after so many documents; 0 takes all.", panel="Documents", minimum=0)
-    min_characters: int = setting(1, "Drop documents shorter than this, in characters.", panel="Documents", minimum=1)
+    max_documents: int = setting(0, "Stop after so many documents a split; 0 takes all.", panel="Documents", minimum=0)
+    min_characters: int = setting(1, "Drop documents of fewer characters, trimmed.", panel="Documents", minimum=1)
     seed: int = setting(0, "Seed of the held-out share, and of sample's stories.", panel="Documents", minimum=0)
 
     def __post_init__(self) -> None:

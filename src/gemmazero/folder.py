@@ -35,15 +35,17 @@ def whole_folder(final: Path) -> Iterator[Path]:
             final.rename(replaced)
         temporary.rename(final)
         _sync(final.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         raise _explained(error, final) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        recover(final)
 
 
 def recover(final: Path) -> None:
-    """Undo what a killed process left of ``final``: half-written parts go, a folder moved aside comes back."""
+    """Clear up after writing ``final``, or after a process that died doing so.
+
+    Half-written parts go; the folder that was moved aside comes back where no new one has taken its place.
+    """
     shutil.rmtree(final.with_name(f".{final.name}{_TEMPORARY}"), ignore_errors=True)
     replaced = final.with_name(f".{final.name}{_REPLACED}")
     if replaced.exists() and not final.exists():

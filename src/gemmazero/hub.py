@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 
 from gemmazero.errors import DataError, GemmaZeroError, HubError
 
@@ -64,7 +65,11 @@ def _set_up_client() -> None:
 
 def _explained(error: Exception, what: str, revision: str | None) -> GemmaZeroError:
     """Absent, forbidden, unreachable or damaged: as the first in the chain of causes tells that tells anything."""
-    told = (_told_by(cause, what, revision) for cause in _causes(error))
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    # The client looks for files that need not exist: that one does not is the cause of nothing that follows.
+    causes = takewhile(lambda cause: not isinstance(cause, RemoteEntryNotFoundError), _causes(error))
+    told = (_told_by(cause, what, revision) for cause in causes)
     unknown = HubError(
         f"{what} could not be read from the Hub: {type(error).__name__}", "--revision names another state"
     )
@@ -84,8 +89,6 @@ def _told_by(error: BaseException, what: str, revision: str | None) -> GemmaZero
         return HubError(f"the Hub knows no {what}, or does not show it to you", hint)
     if isinstance(error, errors.RevisionNotFoundError):
         return HubError(f'{what} has no revision "{revision}"', "--revision is a branch, a tag or a commit")
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return None  # the client looks for files that need not exist
     if status in (401, 403):
         return HubError(f"the Hub refused {what} (HTTP {status})", "set HF_TOKEN, or run: hf auth login")
     if status:

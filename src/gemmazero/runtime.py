@@ -39,5 +39,5 @@ def choose_device(name: DeviceName) -> torch.device:
     if name == "auto":
         return torch.device(next(device for device, there in present.items() if there))
     if not present[name]:
-        raise UsageError(f'no "{name}" device here', "--device auto")
+        raise UsageError(f'no "{name}" device here', f"--device {choose_device('auto').type}")
     return torch.device(name)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_shards import write
 
-from gemmazero.data.batches import Batches, permute
+from gemmazero.data.batches import Batches, choose_windows, permute
 from gemmazero.data.shards import TokenShards
 from gemmazero.errors import DataError
 
@@ -161,3 +161,12 @@ def test_one_window_is_enough_and_less_is_an_error(shards: TokenShards, tmp_path
 def test_there_is_no_batch_before_the_first(shards: TokenShards) -> None:
     with pytest.raises(IndexError):
         Batches(shards, batch_size=1, sequence_length=10, seed=0)[-1]
+
+
+def test_chosen_windows_are_distinct_sorted_and_the_seeds_own() -> None:
+    chosen = choose_windows(1000, 100, 3)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == 100
+    assert set(chosen) < set(range(1000))
+    assert chosen == choose_windows(1000, 100, 3) != choose_windows(1000, 100, 4)
+    assert choose_windows(10, 10, 3) == list(range(10))

@@ -1,6 +1,5 @@
 """Results to stdout, talk to stderr; neither breaks on a narrow encoding."""
 
-import contextlib
 import json
 import os
 import sys
@@ -58,7 +57,7 @@ def close_quietly() -> None:
     """Point stdout and stderr nowhere, after their reader has gone, so that no flush at exit complains."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
+        try:
             stream.flush()
-            continue
-        os.dup2(nowhere, stream.fileno())
+        except OSError:
+            os.dup2(nowhere, stream.fileno())

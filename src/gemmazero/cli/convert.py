@@ -30,12 +30,13 @@ def convert(
     if as_json:
         console.result_json(verdict.to_json())
     else:
-        console.result(_in_words(verdict))
+        console.result(in_words(verdict))
     if not verdict.ok:
         raise typer.Exit(1)
 
 
-def _in_words(verdict: "Verdict") -> str:
+def in_words(verdict: "Verdict") -> str:
+    """Whether it is the same model, and all that was compared to say so."""
     length = f"{verdict.sequences} sequences of {verdict.sequence_length} tokens"
     if not verdict.longer_than_window:
         length += ", no longer than the sliding window"

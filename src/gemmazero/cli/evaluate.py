@@ -34,7 +34,7 @@ def evaluate(
     """Measure loss, perplexity, bits per byte and next-token accuracy over a whole split."""
     from gemmazero import api
 
-    evaluation = _watched(api.evaluating(model, data, split=split))
+    evaluation = watched(api.evaluating(model, data, split=split))
     if as_json:
         console.result_json(dataclasses.asdict(evaluation))
         return
@@ -47,7 +47,7 @@ def evaluate(
     )
 
 
-def _watched(evaluations: "Iterator[Evaluation]") -> "Evaluation":
+def watched(evaluations: "Iterator[Evaluation]") -> "Evaluation":
     """The last of ``evaluations``. The result so far is redrawn in place, or told in a line each time tokens double."""
     from rich.console import Console
 

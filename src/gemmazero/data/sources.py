@@ -58,7 +58,7 @@ def open_source(source: str, config: PrepareConfig) -> Source:
         _refuse_hub_options(source, config)
         return Source("sample", None, lambda: Splits(lambda: stories(config.seed)))
     with _reading(path):
-        exists = path.exists()
+        exists = source != "" and path.exists()  # Path("") is the current folder
     if exists:
         _refuse_hub_options(source, config)
         return _open_local(path, config.text_column)

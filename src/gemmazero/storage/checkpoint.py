@@ -1,5 +1,6 @@
 """A checkpoint: one step of a run as a folder, written whole or not at all, verified before it is believed."""
 
+import errno
 import hashlib
 import json
 import re
@@ -103,8 +104,7 @@ def save_checkpoint(
         training = folder / "training"
         training.mkdir()
         for group, tensors in state.tensors.items():
-            owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(owned, training / f"{group}.safetensors")
+            _save_tensors(tensors, training / f"{group}.safetensors")
         record = json.dumps(state.record, indent=1, allow_nan=False) + "\n"
         (training / "state.json").write_text(record, encoding="utf-8")
         (training / "history.jsonl").write_text(state.history, encoding="utf-8")
@@ -135,6 +135,19 @@ def retain(parent: Path, *, keep: int, best_step: int | None) -> None:
     for path in list_checkpoints(parent)[:-keep]:
         if path.name != f"step-{best_step or 0:08d}":
             discard(path)
+
+
+def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file, with the rights of any other new file. Raises OSError."""
+    owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.touch()
+    rights = path.stat().st_mode
+    try:
+        save_file(owned, path)
+    except SafetensorError as error:  # an OSError, but for its text: "… (os error 28)"
+        code = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(code[1]) if code else errno.EIO, str(error), str(path)) from error
+    path.chmod(rights)  # safetensors lets nobody but the owner read it
 
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:

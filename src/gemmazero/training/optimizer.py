@@ -15,9 +15,10 @@ WSD_DECAY_SHARE = 0.2  # of the steps; arXiv 2405.18392 finds 10-20% enough
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """The learning rate of optimizer step ``step``, counted from 1; the last one's is ``min_learning_rate``.
+    """The learning rate of optimizer step ``step``, counted from 1.
 
-    Linear warm-up, then cosine (arXiv 1608.03983), wsd (constant, then linear: arXiv 2404.06395), or constant.
+    Linear warm-up, then cosine (arXiv 1608.03983) or wsd (constant, then linear: arXiv 2404.06395), which end at
+    ``min_learning_rate``, or constant.
     """
     peak, least = config.learning_rate, config.min_learning_rate
     if step <= config.warmup_steps:
@@ -26,7 +27,7 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
         return peak
     start = config.warmup_steps
     if config.schedule == "wsd":
-        start = max(start, config.steps - round(config.steps * WSD_DECAY_SHARE))
+        start = max(start, config.steps - max(1, round(config.steps * WSD_DECAY_SHARE)))
     progress = max(0.0, (step - start) / max(1, config.steps - start))
     fall = (1 - math.cos(math.pi * progress)) / 2 if config.schedule == "cosine" else progress
     return peak + (least - peak) * fall
@@ -78,7 +79,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, Tensor]:
         """``NAME.KEY`` → tensor for every parameter's state; a whole number becomes an int64 scalar."""
         return {
-            f"{name}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+            f"{name}.{key}": _owned(key, value)
             for parameter, name in self._names.items()
             for part in self.parts
             for key, value in part.state.get(parameter, {}).items()
@@ -94,6 +95,13 @@ class Optimizer:
                     for key, value in state.items()
                     if key.startswith(prefix) and "." not in key.removeprefix(prefix)
                 }
+
+
+def _owned(key: str, value: Tensor | int) -> Tensor:
+    """bitsandbytes shares two code books (qmap1, qmap2) among all matrices; a file takes no shared memory."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(value)
+    return value.clone() if key.startswith("qmap") else value
 
 
 def _restored(value: Tensor, device: torch.device) -> Tensor | int:

@@ -102,7 +102,7 @@ def resolve(request: Request, data: Path) -> RunConfig:
             tokenizer_digest=manifest.tokenizer_digest,
             source=manifest.source,
             revision=manifest.revision,
-            options=manifest.options,
+            options={**manifest.options, "subset": manifest.subset},
         ),
         init=None if request.init is None else str(request.init),
     )
@@ -111,10 +111,13 @@ def resolve(request: Request, data: Path) -> RunConfig:
 def changed(recorded: TrainConfig, given: Mapping[str, Any]) -> tuple[TrainConfig, tuple[str, ...]]:
     """A run's settings with those given anew, and what changed that keeps the mathematics: "threads: 2 → 4".
 
+    What is automatic (``auto``, no threads) was resolved when the run began, and stays what it was.
+
     Raises:
         UsageError: a setting that decides the result differs from the run's.
     """
-    differing = {name: value for name, value in given.items() if value not in ("auto", getattr(recorded, name))}
+    resolved = {name: value for name, value in given.items() if value != "auto" and (name, value) != ("threads", 0)}
+    differing = {name: value for name, value in resolved.items() if value != getattr(recorded, name)}
     kinds = {field.name: field.metadata["kind"] for field in dataclasses.fields(TrainConfig)}
     for name, value in differing.items():
         if kinds[name] == "fixed":

@@ -1,0 +1,79 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from gemmazero.cli.app import app
+
+
+def chat(model: Path, *lines: str) -> Result:
+    """What comes of saying ``lines`` and then ending the input."""
+    command = ["chat", "--model", str(model), "--max-tokens", "6", "--seed", "1", "--device", "cpu"]
+    result = CliRunner().invoke(app, command, input="".join(f"{line}\n" for line in lines))
+    assert result.exit_code == 0, result.exception
+    return result
+
+
+def test_chat_says_which_of_chat_and_story_it_is(chat_model: Path, story_model: Path) -> None:
+    assert "chat: the model takes turns" in chat(chat_model).stderr
+    assert "story: the model knows no turns" in chat(story_model).stderr
+
+
+def test_only_replies_are_results(story_model: Path) -> None:
+    result = chat(story_model, "/help", "/system A cat.", "/system", "/undo")
+    assert result.stdout == ""
+    for part in ("/save FILE", "system: A cat.\nsystem: A cat.\n", "nothing to take back"):
+        assert part in result.stderr
+
+
+def test_empty_line_writes_a_story_on_and_is_no_turn_of_a_chat(chat_model: Path, story_model: Path) -> None:
+    assert chat(story_model, "Once", "").stdout != chat(story_model, "Once").stdout
+    assert chat(chat_model, "Once", "").stdout == chat(chat_model, "Once").stdout
+
+
+def test_saved_conversation_is_loaded_again(chat_model: Path, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.json"
+    saved = chat(chat_model, "/system Be kind.", "Hello", "Again", f"/save {talk}", "/undo", "/reset", "/undo")
+    for part in ("saved 2 turns", 'taken back: "Again"', "begun anew", "nothing to take back"):
+        assert part in saved.stderr
+    messages = json.loads(talk.read_text(encoding="utf-8"))["messages"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user", "assistant"]
+    loaded = chat(chat_model, f"/load {talk}", "/system", "/undo")
+    for part in ("loaded 2 turns", "system: Be kind.", 'taken back: "Again"'):
+        assert part in loaded.stderr
+
+
+def test_mistakes_are_told_and_the_conversation_goes_on(chat_model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}", encoding="utf-8")
+    nowhere = tmp_path / "nowhere" / "talk.json"
+    result = chat(chat_model, "/nope", "/save", f"/load {broken}", f"/load {nowhere}", f"/save {nowhere}", "x" * 9000)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 6
+    for part, error in zip(
+        ('"/nope"', "/save needs", "messages", "no such", "no such", "tokens long"), errors, strict=True
+    ):
+        assert part in error
+
+
+def test_exit_ends_the_conversation(story_model: Path) -> None:
+    assert chat(story_model, "/exit", "Once").stdout == ""
+
+
+def test_ctrl_c_stops_the_reply_and_not_the_program(story_model: Path) -> None:
+    command = [sys.executable, "-m", "gemmazero", "chat", "--model", str(story_model), "--max-tokens", "8000"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"Once\n")
+        process.stdin.flush()
+        assert process.stdout.read(1)  # it speaks
+        process.send_signal(signal.SIGINT)
+        rest, talk = process.communicate(b"/undo\n")
+    assert process.returncode == 0
+    assert len(rest) < 8000
+    assert 'taken back: "Once"' in talk.decode()

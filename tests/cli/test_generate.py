@@ -1,0 +1,82 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gemmazero.cli.app import app
+from gemmazero.errors import DataError
+
+
+def generate(model: Path, *arguments: object, **options: Any) -> Result:
+    command = ["generate", *map(str, arguments), "--model", str(model), "--max-tokens", "16", "--device", "cpu"]
+    return CliRunner().invoke(app, command, **options)
+
+
+def records(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.exception
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_json_has_the_promised_keys_a_line_each_in_the_order_asked(story_model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("One\n\nTwo\n", encoding="utf-8")
+    found = records(generate(story_model, "--prompts", prompts, "--samples", 2, "--seed", 5, "--json"))
+    assert [record["prompt"] for record in found] == ["One", "One", "Two", "Two"]
+    assert len({record["text"] for record in found}) == 4
+    for record in found:
+        assert set(record) == {"prompt", "text", "tokens", "finish", "seconds", "tokens_per_second"}
+        assert (record["tokens"], record["finish"]) == (16, "length")
+
+
+def test_prompts_with_line_breaks_come_from_json_lines(story_model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "One\\ntwo"}\n{"prompt": ""}\n', encoding="utf-8")
+    found = records(generate(story_model, "--prompts", prompts, "--json"))
+    assert [record["prompt"] for record in found] == ["One\ntwo", ""]
+
+
+@pytest.mark.parametrize("line", ["no json", "[]", '{"text": "a"}', '{"prompt": 1}'])
+def test_json_line_without_a_prompt_is_named(story_model: Path, tmp_path: Path, line: str) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(line, encoding="utf-8")
+    result = generate(story_model, "--prompts", prompts)
+    assert isinstance(result.exception, DataError)
+    assert line in result.exception.message
+
+
+def test_streamed_text_is_the_text(story_model: Path) -> None:
+    arguments = ["Once", "--seed", 7]
+    [record] = records(generate(story_model, *arguments, "--json"))
+    assert generate(story_model, *arguments).stdout == record["text"] + "\n"
+    assert generate(story_model, *arguments, "--no-stream").stdout == record["text"] + "\n"
+    assert generate(story_model, "-", "--seed", 7, input="Once\n").stdout == record["text"] + "\n"
+
+
+def test_first_of_several_stop_texts_ends_the_text_before_it(story_model: Path) -> None:
+    arguments = ["Once", "--seed", 7, "--json"]
+    [whole] = records(generate(story_model, *arguments))
+    first, second = whole["text"][3:5], whole["text"][6:8]
+    [stopped] = records(generate(story_model, *arguments, "--stop", second, "--stop", first))
+    assert (stopped["text"], stopped["finish"]) == (whole["text"][: whole["text"].index(first)], "stop")
+
+
+def test_verbose_tells_tokens_speed_and_seed_on_stderr(story_model: Path) -> None:
+    quiet = generate(story_model, "Once", "--seed", 7)
+    verbose = generate(story_model, "Once", "--seed", 7, "--verbose")
+    assert verbose.stdout == quiet.stdout
+    for part in ("16 tokens in", "tokens/s", "ended by the length", "seed 7", str(story_model)):
+        assert part in verbose.stderr
+
+
+def test_text_that_is_not_utf8_is_refused(story_model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_bytes(b"caf\xe9\n")
+    for result in (
+        generate(story_model, "--prompts", prompts),
+        generate(story_model, "-", input=b"caf\xe9"),
+        generate(story_model, "caf\udce9"),
+    ):
+        assert isinstance(result.exception, DataError)
+        assert "not valid UTF-8" in result.exception.message

@@ -1,0 +1,128 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gemmazero.training.events import Event, Finished, Saved, Stepped, Stopped, Validated
+from gemmazero.training.loop import train
+
+
+class Counter:
+    """A trainer that only counts."""
+
+    def __init__(self, step: int = 0, validated_step: int = 0) -> None:
+        self.step = step
+        self.validated_step = validated_step
+
+    def optimizer_step(self) -> Stepped:
+        self.step += 1
+        return Stepped(
+            step=self.step, loss=1.0, learning_rate=1.0, gradient_norm=1.0, tokens=1, seconds=1.0,
+            tokens_per_second=1.0, memory_bytes=1,
+        )  # fmt: skip
+
+
+class StopAt:
+    """Gives a reason from the ``call``-th question on."""
+
+    def __init__(self, call: int) -> None:
+        self.calls_left = call
+
+    def __call__(self) -> str:
+        self.calls_left -= 1
+        return "a signal" if self.calls_left < 0 else ""
+
+
+def events(
+    counter: Counter,
+    *,
+    best: tuple[int, ...] = (),
+    validates: bool = True,
+    stop: Callable[[], str] = lambda: "",
+    steps: int = 6,
+    save_every: int = 2,
+) -> list[Event]:
+    def validate() -> Validated | None:
+        loss = 1.0 if counter.step in best else 2.0
+        is_best = counter.step in best
+        return Validated(step=counter.step, loss=loss, tokens=1, best=is_best, whole=False, seconds=1.0) if validates else None
+
+    return list(
+        train(
+            counter,
+            steps=steps,
+            validate_every=3,
+            save_every=save_every,
+            validate=validate,
+            save=lambda: Saved(step=counter.step, checkpoint=Path("x"), seconds=1.0),
+            finish=lambda: Finished(step=counter.step, loss=1.0, validation_loss=None, best_step=None),
+            stop=stop,
+        )
+    )
+
+
+def told(all_events: list[Event]) -> str:
+    return " ".join(f"{type(event).__name__.lower()}{event.step}" for event in all_events)
+
+
+def test_validation_comes_before_the_save_of_its_step() -> None:
+    assert told(events(Counter())) == (
+        "stepped1 stepped2 saved2 stepped3 validated3 stepped4 saved4 stepped5 stepped6 validated6 saved6 finished6"
+    )
+
+
+def test_new_best_is_saved_at_once_and_no_step_twice() -> None:
+    assert told(events(Counter(), best=(3, 6))) == (
+        "stepped1 stepped2 saved2 stepped3 validated3 saved3 stepped4 saved4 stepped5 stepped6 validated6 saved6 finished6"
+    )
+    assert told(events(Counter(), best=(3,), save_every=3)) == (
+        "stepped1 stepped2 stepped3 validated3 saved3 stepped4 stepped5 stepped6 validated6 saved6 finished6"
+    )
+
+
+def test_run_without_validation_text_only_steps_and_saves() -> None:
+    assert told(events(Counter(), validates=False)) == (
+        "stepped1 stepped2 saved2 stepped3 stepped4 saved4 stepped5 stepped6 saved6 finished6"
+    )
+
+
+def test_last_step_is_validated_and_saved_whenever_it_comes() -> None:
+    assert told(events(Counter(), steps=1)) == "stepped1 validated1 saved1 finished1"
+
+
+def test_step_zero_is_neither_validated_nor_saved() -> None:
+    assert told(events(Counter(), stop=StopAt(0))) == "stopped0"
+
+
+def test_stop_saves_first_and_gives_its_reason() -> None:
+    stopped = events(Counter(), stop=StopAt(1))
+    assert told(stopped) == "stepped1 saved1 stopped1"
+    assert stopped[-1] == Stopped(step=1, reason="a signal")
+
+
+def test_stop_after_the_last_step_finishes() -> None:
+    assert told(events(Counter(), stop=StopAt(6))).endswith("stepped6 validated6 saved6 finished6")
+
+
+@pytest.mark.parametrize("question", range(12))
+@pytest.mark.parametrize("best", [(), (3,)])
+def test_everything_is_saved_before_the_run_says_that_it_stopped(question: int, best: tuple[int, ...]) -> None:
+    all_events = events(Counter(), best=best, stop=StopAt(question))
+    if isinstance(all_events[-1], Stopped) and all_events[-1].step:
+        assert isinstance(all_events[-2], Saved)
+        assert all_events[-2].step == all_events[-1].step
+
+
+@pytest.mark.parametrize(
+    ("counter", "rest"),
+    [
+        (Counter(2), "stepped3 validated3 stepped4 saved4 stepped5 stepped6 validated6 saved6 finished6"),
+        (Counter(3), "validated3 stepped4 saved4 stepped5 stepped6 validated6 saved6 finished6"),
+        (Counter(3, 3), "stepped4 saved4 stepped5 stepped6 validated6 saved6 finished6"),
+        (Counter(4, 3), "stepped5 stepped6 validated6 saved6 finished6"),
+        (Counter(6, 3), "validated6 saved6 finished6"),
+        (Counter(6, 6), "finished6"),
+    ],
+)
+def test_resumed_run_owes_what_the_uninterrupted_one_owed(counter: Counter, rest: str) -> None:
+    assert told(events(counter)) == rest

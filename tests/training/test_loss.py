@@ -1,0 +1,129 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gemmazero.training import loss as loss_file
+from gemmazero.training.loss import next_token_loss
+
+BATCH, TIME, WIDTH, VOCABULARY = 4, 16, 8, 97
+ROWS = BATCH * TIME
+CAPS = pytest.mark.parametrize("softcap", [None, 5.0])
+
+
+def problem(dtype: torch.dtype = torch.float32, size: float = 2.0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    hidden = size * torch.randn(BATCH, TIME, WIDTH, generator=generator, dtype=dtype)
+    weight = torch.randn(VOCABULARY, WIDTH, generator=generator, dtype=dtype)
+    targets = torch.randint(VOCABULARY, (BATCH, TIME), generator=generator)
+    targets[0] = 3  # one token many times
+    return hidden.requires_grad_(), weight.requires_grad_(), targets
+
+
+def oracle(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
+    logits = F.linear(hidden, weight).float()
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+
+
+class NoTensorOf(TorchDispatchMode):
+    """Fails as soon as any operation gives a tensor of ``numbers`` elements or more."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **kwargs or {})
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        assert max(sizes, default=0) < self.numbers, f"{function} gave {max(sizes)} numbers"
+        return result
+
+
+@CAPS
+@pytest.mark.parametrize("rows_a_chunk", [1, 7, ROWS, 1000])
+def test_value_and_gradients_are_those_of_cross_entropy_for_any_chunk(
+    softcap: float | None, rows_a_chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss_file, "CHUNK_BYTES", rows_a_chunk * VOCABULARY * 4)
+    hidden, weight, targets = problem()
+    loss, nats = next_token_loss(hidden, weight, targets, softcap=softcap, multiplier=1 / ROWS)
+    gradients = torch.autograd.grad(loss, (hidden, weight))
+    expected = oracle(hidden, weight, targets, softcap)
+    torch.testing.assert_close(nats, expected.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(loss, expected / ROWS, rtol=1e-6, atol=0)
+    for ours, theirs in zip(gradients, torch.autograd.grad(expected / ROWS, (hidden, weight)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@CAPS
+def test_gradients_are_finite_differences(softcap: float | None) -> None:
+    hidden, weight, targets = problem(torch.float64, size=0.5)
+
+    def loss_of(hidden: Tensor, weight: Tensor) -> Tensor:
+        return next_token_loss(hidden, weight, targets[:1, :3], softcap=softcap, multiplier=1.0)[0].double()
+
+    few = hidden[:1, :3].detach().requires_grad_()
+    assert torch.autograd.gradcheck(loss_of, (few, weight), eps=1e-2, atol=1e-3, rtol=1e-3)  # logits are float32
+
+
+def test_multiplier_and_outer_gradient_scale_the_gradients_and_not_the_nats() -> None:
+    hidden, weight, targets = problem()
+    plain, nats = next_token_loss(hidden, weight, targets, softcap=None, multiplier=1.0)
+    scaled, same_nats = next_token_loss(hidden, weight, targets, softcap=None, multiplier=8.0)
+    assert scaled.item() == 8.0 * plain.item()
+    assert nats.item() == same_nats.item() == plain.item()
+    assert not nats.requires_grad
+    for one, eight, sixteen in zip(
+        torch.autograd.grad(plain, (hidden, weight)),
+        torch.autograd.grad(scaled, (hidden, weight), retain_graph=True),
+        torch.autograd.grad(2.0 * scaled, (hidden, weight)),
+        strict=True,
+    ):
+        assert torch.equal(eight, 8.0 * one)  # a power of two changes no digit
+        assert torch.equal(sixteen, 16.0 * one)
+
+
+@CAPS
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_errs_no_more_than_torch_does(dtype: torch.dtype, softcap: float | None) -> None:
+    hidden, weight, targets = problem()
+    inputs = (hidden, weight)
+    exact = oracle(hidden.double(), weight.double(), targets, softcap)
+    exact_gradients = torch.autograd.grad(exact, inputs)
+    with torch.autocast("cpu", dtype=dtype):
+        loss, nats = next_token_loss(hidden, weight, targets, softcap=softcap, multiplier=1.0)
+        theirs = oracle(hidden, weight, targets, softcap)
+    assert nats.dtype == loss.dtype == torch.float32
+    assert abs(nats - exact) <= 2 * abs(theirs - exact) + 1e-6 * exact
+    for ours, other, right in zip(
+        torch.autograd.grad(loss, inputs), torch.autograd.grad(theirs, inputs), exact_gradients, strict=True
+    ):
+        assert ours.dtype == torch.float32
+        assert (ours - right).norm() <= 1.5 * (other - right).norm()
+
+
+@CAPS
+@pytest.mark.parametrize("narrow", [False, True])
+def test_full_logits_never_exist(softcap: float | None, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_file, "CHUNK_BYTES", 16 * VOCABULARY * 4)
+    hidden, weight, targets = problem()
+    with NoTensorOf(17 * VOCABULARY), torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+        next_token_loss(hidden, weight, targets, softcap=softcap, multiplier=1.0)[0].backward()
+    assert weight.grad is not None
+    with pytest.raises(AssertionError, match="numbers"), NoTensorOf(ROWS * VOCABULARY):
+        oracle(hidden, weight, targets, softcap)
+
+
+def test_enormous_logits_overflow_nothing() -> None:
+    hidden, weight, targets = problem(size=1e6)
+    loss, _ = next_token_loss(hidden, weight, targets, softcap=None, multiplier=1.0)
+    loss.backward()
+    assert loss.isfinite()
+    assert hidden.grad is not None
+    assert hidden.grad.isfinite().all()
