@@ -20,7 +20,7 @@ STORIES_WANTED, WORDS_WANTED = 3, 60
 
 def main() -> None:
     """The whole demonstration, each command shown before it runs."""
-    show("prepare", "sample", "--out", str(DATA))
+    show("prepare", "sample", "--validation-fraction", "0.05", "--out", str(DATA))
     train = ["train", "--preset", "nano", "--data", str(DATA), "--out", str(RUN)]
     step = kill_after_second_checkpoint(train)
     print(f"\nkilled with SIGKILL after step {step}; now the same run goes on:", flush=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmazero.config import DEFAULT_SOURCE, DeviceName, ModelConfig, PrepareConfig, RunConfig, read_json
+from gemmazero.config import DEFAULT_MAX_TOKENS, DEFAULT_SOURCE, DeviceName, ModelConfig, PrepareConfig, RunConfig, read_json
 from gemmazero.conversion.huggingface import Format, StoredDtype
 from gemmazero.conversion.huggingface import convert as convert_folder
 from gemmazero.conversion.verdict import Verdict
@@ -32,7 +32,6 @@ from gemmazero.training.settings import Request
 from gemmazero.training.stop import Stop
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-DEFAULT_MAX_TOKENS = 256
 DEFAULT_WINDOW = 1024  # tokens, for a model that belongs to no run
 
 

@@ -24,6 +24,7 @@ Kind = Literal["fixed", "equivalent", "exact"]
 
 DEFAULT_SOURCE = "roneneldan/TinyStories"
 RUNS = Path("runs")  # where run folders are made and looked for
+DEFAULT_MAX_TOKENS = 256  # that generate and chat write
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,8 +55,8 @@ PRESETS: Mapping[str, Preset] = {
                 layer_types=("sliding_attention", "sliding_attention", "sliding_attention", "full_attention"),
                 sliding_window=64, max_position_embeddings=512,
             ),
-            train={"steps": 300, "batch_size": 16, "micro_batch_size": 16, "sequence_length": 256,
-                   "learning_rate": 4e-3, "warmup_steps": 20, "validate_every": 50, "save_every": 50},
+            train={"steps": 800, "batch_size": 8, "micro_batch_size": 8, "sequence_length": 256,
+                   "learning_rate": 1e-2, "warmup_steps": 40, "validate_every": 100, "save_every": 100},
         ),
         Preset(  # a laptop's CPU, overnight
             name="15m",

@@ -25,7 +25,7 @@ from gemmazero.data.prepare import (
 )
 from gemmazero.data.shards import TokenShards
 from gemmazero.data.tokenizer import Tokenizer
-from gemmazero.errors import DataError
+from gemmazero.errors import DataError, GemmaZeroError
 
 BYTES = PrepareConfig(tokenizer="bytes", validation_fraction=0.2)
 TEXTS = [f"Story {number}:\r\nBo the dog said “Hello {number * 7919}!”\n" for number in range(40)]
@@ -275,14 +275,14 @@ def test_full_disk_is_told_and_leaves_nothing(source: Path, tmp_path: Path, monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match="no space left on the disk") as error:
+    with pytest.raises(GemmaZeroError, match="the disk is full") as error:
         prepare(str(source), tmp_path / "out", BYTES)
     assert error.value.hint
     assert names(tmp_path) == ["stories.jsonl"]
 
 
 def test_place_that_cannot_be_written_is_told(source: Path) -> None:
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(GemmaZeroError, match="cannot write"):
         prepare(str(source), source / "out", BYTES)
 
 

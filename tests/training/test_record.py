@@ -18,8 +18,8 @@ def stepped(step: int, seconds: float = 0.5) -> Stepped:
     )  # fmt: skip
 
 
-def validated(step: int, loss: float = 2.9) -> Validated:
-    return Validated(step=step, loss=loss, tokens=100, best=True, whole=False, seconds=0.1)
+def validated(step: int, loss: float = 2.9, *, whole: bool = False) -> Validated:
+    return Validated(step=step, loss=loss, tokens=100, best=True, whole=whole, seconds=0.1)
 
 
 def saved(step: int) -> Saved:
@@ -121,15 +121,22 @@ def test_finished_run_is_known_again_and_stays_whole(tmp_path: Path) -> None:
     assert (tmp_path / METRICS).read_bytes() == before
 
 
-def test_plot_is_drawn_at_every_validation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_plot_is_drawn_at_every_validation(whole: bool, tmp_path: Path) -> None:
     record = Record(tmp_path)
     write(record, *(stepped(step) for step in range(1, 4)))
     assert not (tmp_path / PLOT).exists()
-    write(record, validated(3))
+    write(record, validated(3, whole=whole))
     first = matplotlib.image.imread(tmp_path / PLOT)
     assert first.shape[0] > 400
     assert first.shape[1] > 800
     assert 0.05 < (first[..., :3] < 0.99).any(axis=-1).mean() < 0.5, "neither blank nor full"
-    write(record, stepped(4), validated(4, loss=1.0))
+    assert _has_orange(first)
+    write(record, stepped(4), validated(4, loss=1.0, whole=whole))
     assert (matplotlib.image.imread(tmp_path / PLOT) != first).any()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([METRICS, PLOT])
+
+
+def _has_orange(image: Any) -> bool:
+    red, green, blue = (image[..., colour] for colour in range(3))
+    return bool(((red > 0.8) & (green < 0.35) & (blue < 0.1)).any())

@@ -9,7 +9,6 @@ import typer
 
 from gemmazero.cli import console
 from gemmazero.cli.decoding_options import (
-    DEFAULT_MAX_TOKENS,
     DeviceOption,
     DtypeOption,
     MaxTokensOption,
@@ -19,7 +18,7 @@ from gemmazero.cli.decoding_options import (
 )
 from gemmazero.cli.explain import explain
 from gemmazero.cli.options import given, with_settings
-from gemmazero.config import read_json
+from gemmazero.config import DEFAULT_MAX_TOKENS, read_json
 from gemmazero.errors import UsageError
 from gemmazero.inference.sampling import Sampler
 

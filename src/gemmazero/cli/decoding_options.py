@@ -9,7 +9,6 @@ from gemmazero.config import DeviceName
 
 MODEL_HELP = "A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder."
 NEWEST_RUN = "the newest run's best checkpoint"
-DEFAULT_MAX_TOKENS = 256
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 

@@ -10,7 +10,6 @@ import typer
 
 from gemmazero.cli import console, units
 from gemmazero.cli.decoding_options import (
-    DEFAULT_MAX_TOKENS,
     DeviceOption,
     DtypeOption,
     MaxTokensOption,
@@ -18,6 +17,7 @@ from gemmazero.cli.decoding_options import (
     SeedOption,
     seed_or_another,
 )
+from gemmazero.config import DEFAULT_MAX_TOKENS
 from gemmazero.cli.options import given, with_settings
 from gemmazero.errors import DataError, UsageError
 from gemmazero.inference.sampling import Sampler

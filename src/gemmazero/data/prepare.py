@@ -1,13 +1,8 @@
 """preparing(): source → documents → tokens → shards, a generator of its own facts; prepare() drains it."""
 
 import dataclasses
-import errno
-import os
-import secrets
-import shutil
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +14,7 @@ from gemmazero.data.shards import MANIFEST, SPLITS, Manifest, ShardWriter, Split
 from gemmazero.data.sources import Source, open_source, without_endings
 from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.errors import DataError
+from gemmazero.folder import whole_folder
 
 _DOCUMENTS_A_BLOCK = 512
 _ROUND_TRIP_DOCUMENTS = 1000
@@ -130,7 +126,7 @@ def preparing(
     yield Surveyed(corpus.kept, corpus.text_bytes, corpus.dropped_short, corpus.dropped_invalid)
     tokenizer = _tokenizer(config, corpus)
     yield TokenizerMade(tokenizer.name, tokenizer.vocab_size)
-    with _appearing(folder, overwrite) as temporary:
+    with whole_folder(folder) as temporary:
         manifest = yield from _fill(temporary, opened, corpus, tokenizer)
     yield Prepared(PrepareReport(folder, manifest, time.monotonic() - started, reused=False))
 
@@ -180,51 +176,6 @@ def _tokenizer(config: PrepareConfig, corpus: Corpus | None = None) -> Tokenizer
         return (text for split, text in corpus.documents() if split == "train") if corpus else iter(())
 
     return make_tokenizer(config.tokenizer or "", training_texts, turn_tokens=config.turn_tokens)
-
-
-@contextmanager
-def _appearing(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder that takes ``folder``'s place when all went well, and is gone when anything did not."""
-    folder = folder.resolve()
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        yield temporary
-        for path in (*temporary.iterdir(), temporary):
-            _sync(path)
-        _take_place(temporary, folder, overwrite)
-        _sync(folder.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(
-                f'no space left on the disk of "{folder}"', "free some, or --out on another disk"
-            ) from error
-        raise DataError(f'cannot write "{folder}": {error.strerror or error}', "--out names another folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _take_place(temporary: Path, folder: Path, overwrite: bool) -> None:
-    if not (overwrite and folder.exists()):
-        temporary.rename(folder)
-        return
-    old = temporary.with_suffix(".old")
-    folder.rename(old)
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _fill(

@@ -23,6 +23,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _VALIDATION = re.compile(r"(validation|valid|val)(?![a-z])", re.IGNORECASE)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ROWS_A_BATCH = 1024
+_WHAT_IS_READ = "name a .txt, .jsonl or .parquet file, a folder of them, a Hub dataset id, or sample"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def open_source(source: str, config: PrepareConfig) -> Source:
         _refuse_hub_options(source, config)
         return _open_local(path, config.text_column)
     if not _HUB_ID.fullmatch(source) or path.suffix.lower() in _READERS:
-        raise DataError(f'no such file or folder: "{source}"', _did_you_mean(path))
+        raise DataError(f'no such file or folder: "{source}"', _did_you_mean(path) or _WHAT_IS_READ)
     try:
         revision = resolve_dataset(source, config.revision)
     except GemmaZeroError as error:

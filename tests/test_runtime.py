@@ -1,0 +1,50 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gemmazero.errors import UsageError
+from gemmazero.runtime import available_cores, choose_device, set_up
+
+
+def test_set_up_uses_the_threads_it_is_told_and_all_cores_for_0() -> None:
+    before = torch.get_num_threads()
+    try:
+        assert set_up(1) == torch.get_num_threads() == 1
+        assert set_up(0) == torch.get_num_threads() == available_cores()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process's cores can be limited on Linux alone")
+def test_only_cores_that_the_process_may_run_on_are_counted() -> None:
+    program = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from gemmazero.runtime import available_cores; print(available_cores())"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "1\n"
+
+
+def test_cpu_is_always_there() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"), (True, True, "cuda")],
+)
+def test_auto_takes_the_best_device(cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto").type == expected
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_absent_device_is_refused_and_one_that_is_there_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=f'no "{name}" device here') as raised:
+        choose_device(name)  # type: ignore[arg-type]
+    assert raised.value.hint == "--device cpu"

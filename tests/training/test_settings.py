@@ -1,0 +1,155 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import MODEL, SETTINGS, make_model, prepare_data
+
+from gemmazero.config import PrepareConfig, TrainConfig
+from gemmazero.data.prepare import prepare
+from gemmazero.data.shards import Manifest
+from gemmazero.data.tokenizer import Tokenizer
+from gemmazero.errors import CheckpointError, UsageError
+from gemmazero.runtime import available_cores
+from gemmazero.storage.model_folder import save_model
+from gemmazero.training.settings import Request, changed, resolve
+
+RECORDED = TrainConfig(**SETTINGS)
+OTHER: dict[str, Any] = {  # another value of every setting
+    "steps": 7, "batch_size": 5, "sequence_length": 8, "micro_batch_size": 2, "learning_rate": 0.5,
+    "min_learning_rate": 1e-5, "warmup_steps": 1, "schedule": "wsd", "weight_decay": 0.3, "beta1": 0.5, "beta2": 0.5,
+    "clip_norm": 2.0, "optimizer": "adamw8bit", "precision": "bf16", "gradient_checkpointing": True, "seed": 1,
+    "device": "cuda", "threads": 3, "validate_every": 4, "validation_tokens": 99, "save_every": 5, "keep": 1,
+}  # fmt: skip
+EQUIVALENT, EXACT = {"micro_batch_size", "device", "threads"}, {"save_every", "keep"}
+
+
+def test_every_setting_is_of_one_of_three_kinds() -> None:
+    assert OTHER.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+@pytest.mark.parametrize("name", sorted(OTHER.keys() - EQUIVALENT - EXACT))
+def test_fixed_setting_is_refused_with_its_name_and_both_values(name: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        changed(RECORDED, {name: OTHER[name]})
+    assert raised.value.message.startswith(f"{name} was {getattr(RECORDED, name)} ")
+    assert raised.value.message.endswith(f" {OTHER[name]}")
+
+
+@pytest.mark.parametrize("name", sorted(EQUIVALENT))
+def test_equivalent_setting_is_taken_and_told(name: str) -> None:
+    config, told = changed(RECORDED, {name: OTHER[name]})
+    assert config == dataclasses.replace(RECORDED, **{name: OTHER[name]})
+    assert told == (f"{name}: {getattr(RECORDED, name)} → {OTHER[name]}",)
+
+
+@pytest.mark.parametrize("name", sorted(EXACT))
+def test_exact_setting_is_taken_without_a_word(name: str) -> None:
+    assert changed(RECORDED, {name: OTHER[name]}) == (dataclasses.replace(RECORDED, **{name: OTHER[name]}), ())
+
+
+def test_equal_and_automatic_settings_change_nothing() -> None:
+    same = {name: getattr(RECORDED, name) for name in OTHER}
+    assert changed(RECORDED, same) == (RECORDED, ())
+    assert changed(RECORDED, {"precision": "auto", "device": "auto", "threads": 0}) == (RECORDED, ())
+
+
+def test_automatic_settings_are_resolved_once(tiny_data: Path, tiny_preset: Path) -> None:
+    train = resolve(Request(preset=str(tiny_preset), data=str(tiny_data)), tiny_data).train
+    assert train.precision in ("fp32", "bf16", "fp16")
+    assert train.device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert train.threads == available_cores()
+
+
+def test_run_config_names_its_data_so_that_it_can_be_prepared_again(tiny_data: Path, tiny_preset: Path) -> None:
+    config = resolve(Request(preset=str(tiny_preset), data=str(tiny_data), settings=SETTINGS), tiny_data)
+    manifest = Manifest.read(tiny_data)
+    assert config.train == RECORDED
+    assert config.preset == "tiny"
+    assert config.data.manifest_digest == manifest.digest
+    assert config.data.tokenizer_digest == manifest.tokenizer_digest
+    again = dataclasses.replace(PrepareConfig(**config.data.options), revision=config.data.revision)
+    assert (config.data.source, again.subset) == (manifest.source, manifest.subset)
+    assert {name: getattr(again, name) for name in manifest.options} == dict(manifest.options)
+
+
+def test_model_takes_the_vocabulary_of_the_data(tiny_data: Path) -> None:
+    model = resolve(Request(preset="nano", data=str(tiny_data)), tiny_data).model
+    manifest = Manifest.read(tiny_data)
+    assert model.vocab_size == manifest.vocab_size == 257
+    assert model.pad_token_id == model.bos_token_id == model.eos_token_id == manifest.end_id
+
+
+def test_preset_decides_what_was_left_out_and_warm_up_makes_room_for_few_steps(tiny_data: Path) -> None:
+    def train(**settings: Any) -> TrainConfig:
+        return resolve(Request(preset="nano", data=str(tiny_data), settings=settings), tiny_data).train
+
+    assert (train().steps, train().warmup_steps, train().batch_size) == (300, 20, 16)
+    assert train(steps=50).warmup_steps == 5
+    assert train(steps=5).warmup_steps == 0
+    assert train(steps=50, warmup_steps=9).warmup_steps == 9
+    assert train(batch_size=4).micro_batch_size == 4
+    assert train(batch_size=64).micro_batch_size == 16
+
+
+def test_sequence_longer_than_the_context_is_refused(tiny_data: Path, tiny_preset: Path) -> None:
+    request = Request(preset=str(tiny_preset), data=str(tiny_data), settings={"sequence_length": 65})
+    with pytest.raises(UsageError, match="sequence_length 65 is longer than the model's context of 64") as raised:
+        resolve(request, tiny_data)
+    assert raised.value.hint == "--sequence-length 64"
+    assert resolve(Request(preset=str(tiny_preset), data=str(tiny_data)), tiny_data).train.sequence_length == 64
+
+
+@pytest.mark.parametrize(("name", "hint"), [("nanoo", "did you mean nano?"), ("90M", "did you mean 90m?"), ("x", "one of")])
+def test_unknown_preset_is_answered_with_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=f'unknown preset "{name}"') as raised:
+        Request(preset=name)
+    assert raised.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stepz": 3}, 'unknown setting "stepz"'),
+        ({"steps": 0}, "--steps must be at least 1"),
+        ({"steps": "ten"}, "--steps must be of type int"),
+        ({"optimizer": "muon"}, '--optimizer "muon" is unknown'),
+        ({"learning_rate": float("nan")}, "--learning-rate must be a number"),
+        ({"learning_rate": 0.1, "min_learning_rate": 0.2}, "min_learning_rate 0.2 is above learning_rate 0.1"),
+    ],
+)
+def test_wrong_setting_is_refused_before_any_work(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Request(preset="nano", settings=settings)
+
+
+def test_run_folder_is_named_after_preset_and_data(tiny_preset: Path) -> None:
+    assert Request().folder == Path("runs/15m-TinyStories")
+    assert Request(preset=str(tiny_preset), data="texts/animals.jsonl").folder == Path("runs/tiny-animals")
+    assert Request(preset="nano", data="sample", out=Path("x")).folder == Path("x")
+
+
+@pytest.fixture
+def initial_model(tiny_data: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "initial"
+    folder.mkdir()
+    save_model(make_model(), Tokenizer.load(tiny_data), folder)
+    return folder
+
+
+def test_initial_model_brings_its_own_shape(initial_model: Path, tiny_data: Path) -> None:
+    config = resolve(Request(init=initial_model, data=str(tiny_data)), tiny_data)
+    assert config.model == MODEL
+    assert (config.preset, config.init) == ("initial", str(initial_model))
+    assert config.train.sequence_length == 64
+    with pytest.raises(UsageError, match="--init brings its own model"):
+        Request(init=initial_model, preset="nano")
+
+
+def test_initial_model_with_another_tokenizer_is_refused(initial_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    text = prepare_data(tmp_path / "other", documents=9).with_suffix(".jsonl")
+    prepare(str(text), tmp_path / "turns", PrepareConfig(tokenizer="bytes", turn_tokens=True))
+    with pytest.raises(CheckpointError, match="prepared with another tokenizer") as raised:
+        resolve(Request(init=initial_model, data=str(tmp_path / "turns")), tmp_path / "turns")
+    assert raised.value.hint == f"gemmazero prepare … --tokenizer {initial_model}"
