@@ -95,7 +95,7 @@ def ours(contender: str, shape: str) -> Callable[[], object]:
             return Batch(ids=tokens[:, :-1].clone(), targets=tokens[:, 1:].clone())
 
     set_up(0)
-    model = Gemma(ModelConfig.from_json(SHAPES[shape]))
+    model = Gemma(ModelConfig.from_json({"model_type": "gemma3_text"} | SHAPES[shape]))
     model.initialize(torch.Generator().manual_seed(0))
     config = TrainConfig(
         batch_size=batch, micro_batch_size=batch, sequence_length=length,

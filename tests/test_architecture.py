@@ -15,7 +15,7 @@ LONGEST_FILE = 300
 
 ORDER = (  # a part imports from those before its own group, and from itself
     {"errors"},
-    {"huggingface_config"},
+    {"huggingface_config", "setting"},
     {"config", "presets"},
     {"distributed", "runtime", "hub", "folder"},
     {"model", "data"},
@@ -30,7 +30,8 @@ MAY_IMPORT_ONLY = {
     "training/loop.py": {"gemmazero.training.events"},
     "presets.py": {"gemmazero.config", "gemmazero.errors"},
     "huggingface_config.py": {"gemmazero.errors"},
-    "config.py": {"gemmazero.errors", "gemmazero.huggingface_config"},
+    "setting.py": {"gemmazero.errors"},
+    "config.py": {"gemmazero.errors", "gemmazero.huggingface_config", "gemmazero.setting"},
     "runtime.py": {"gemmazero.config", "gemmazero.errors"},
     "folder.py": {"gemmazero.errors"},
     "hub.py": {"gemmazero.errors"},
@@ -147,6 +148,7 @@ COVERED_ELSEWHERE = {
 } | {
     "__main__.py",  # test_journey.py
     "errors.py",  # each child where it is raised
+    "setting.py",  # test_config.py, test_sampling.py, cli/test_options.py
     "training/events.py",  # test_loop.py, test_run.py
     "training/stop.py",  # test_run.py, test_api.py
     "training/throughput.py",  # test_trainer.py

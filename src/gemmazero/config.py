@@ -7,12 +7,13 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from gemmazero.errors import ConfigError, UsageError
 from gemmazero.huggingface_config import config_json, model_settings
+from gemmazero.setting import check_settings, setting
 
 LayerType = Literal["sliding_attention", "full_attention"]
 ModelType = Literal["gemma3_text", "gemma2"]
@@ -20,7 +21,6 @@ Schedule = Literal["cosine", "wsd", "constant"]
 OptimizerName = Literal["adamw", "adamw8bit"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Kind = Literal["fixed", "equivalent", "exact"]
 
 DEFAULT_SOURCE = "roneneldan/TinyStories"
 RUNS = Path("runs")  # where run folders are made and looked for
@@ -126,22 +126,6 @@ class ModelConfig:
     def read(cls, path: Path) -> Self:
         """The config in a JSON file. Raises ConfigError where there is none or it cannot be used."""
         return cls.from_json(read_json(path))
-
-
-def setting(
-    default: Any,
-    help: str,  # noqa: A002 - the field's word for it on every command line
-    *,
-    panel: str,
-    kind: Kind = "fixed",
-    minimum: float | None = None,
-) -> Any:
-    """A dataclass field that is also a command-line option.
-
-    ``kind`` says what a resumed run may do with it: *exact* settings change no bit of the result, *equivalent* ones
-    only the rounding, *fixed* ones are refused.
-    """
-    return field(default=default, metadata={"help": help, "panel": panel, "kind": kind, "minimum": minimum})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,22 +256,6 @@ class RunConfig:
             )
         except (KeyError, TypeError) as error:
             raise ConfigError(f"unreadable run.json: {error}") from error
-
-
-def check_settings(config: Any) -> None:
-    """Check each field of a dataclass of settings against its type and its minimum. Raises UsageError."""
-    for item in dataclasses.fields(config):
-        value, minimum = getattr(config, item.name), item.metadata["minimum"]
-        option = "--" + item.name.replace("_", "-")
-        choices = get_args(item.type)
-        if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
-            raise UsageError(f'{option} "{value}" is unknown', f"one of {', '.join(choices)}")
-        if item.type in (int, bool, str) and type(value) is not item.type:
-            raise UsageError(f'{option} must be of type {item.type.__name__}, not "{value}"')
-        if item.type is float and (type(value) not in (int, float) or not math.isfinite(value)):
-            raise UsageError(f'{option} must be a number, not "{value}"')
-        if minimum is not None and value < minimum:
-            raise UsageError(f"{option} must be at least {minimum:g}, not {value:g}")
 
 
 def read_json(path: Path) -> Any:

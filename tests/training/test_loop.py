@@ -45,7 +45,11 @@ def events(
     def validate() -> Validated | None:
         loss = 1.0 if counter.step in best else 2.0
         is_best = counter.step in best
-        return Validated(step=counter.step, loss=loss, tokens=1, best=is_best, whole=False, seconds=1.0) if validates else None
+        return (
+            Validated(step=counter.step, loss=loss, tokens=1, best=is_best, whole=False, seconds=1.0)
+            if validates
+            else None
+        )
 
     return list(
         train(

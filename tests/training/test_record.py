@@ -86,7 +86,11 @@ def test_validation_that_the_checkpoint_does_not_know_of_is_cut(tmp_path: Path) 
 
 def test_torn_last_line_is_cut(tmp_path: Path) -> None:
     history = write(Record(tmp_path), stepped(1), stepped(2))
-    for torn in (b'{"event": "saved", "st', b'{"event": "saved", "step": 2}', b'{"event"\xff\n{"event": "x", "step": 2}\n'):
+    for torn in (
+        b'{"event": "saved", "st',
+        b'{"event": "saved", "step": 2}',
+        b'{"event"\xff\n{"event": "x", "step": 2}\n',
+    ):
         with (tmp_path / METRICS).open("ab") as file:
             file.write(torn)
         Record(tmp_path, history, 2)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny_run import MODEL, SETTINGS, prepare_data, write_text
 
-from gemmazero.config import ModelConfig
-from gemmazero.data.prepare import Prepared
+from gemmazero.config import ModelConfig, PrepareConfig
+from gemmazero.data.prepare import Prepared, prepare
 from gemmazero.data.shards import TokenShards
 from gemmazero.errors import CheckpointError, DataError, TrainingError, UsageError
 from gemmazero.evaluation.perplexity import evaluate
@@ -73,7 +73,9 @@ def test_run_tells_its_facts_in_order(finished: tuple[Path, list[Any]]) -> None:
     assert isinstance(started, Started)
     assert (started.run, started.steps, started.tokens_per_step) == (folder, 8, 64)
     assert (started.device, started.precision) == ("cpu", "fp32")
-    assert started.parameters == sum(weight.numel() for weight in load_model(best_checkpoint(folder), device="cpu", dtype=torch.float32).parameters())
+    assert started.parameters == sum(
+        weight.numel() for weight in load_model(best_checkpoint(folder), device="cpu", dtype=torch.float32).parameters()
+    )
     assert isinstance(last, Finished)
 
 
@@ -228,22 +230,36 @@ def test_damaged_newest_checkpoint_is_refused(request_of: Any) -> None:
         train(request_of())
 
 
-def test_source_is_prepared_again_where_the_data_is_gone(
+def test_local_text_is_prepared_again_where_the_data_is_gone_and_the_text_is_named(
     request_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    data = prepare_data(Path("animals"), documents=40)
+    (tmp_path / "data").mkdir()
+    data = prepare_data(Path("data/animals"), documents=40)
+    text = Path("data/animals.jsonl").rename("animals.jsonl")
     train(request_of(data), stop_after=1)
     shutil.rmtree(data)
-    events = train(Request(out=tmp_path / "run"), stop_after=2)
+    with pytest.raises(DataError, match='the data folder "data/animals" is gone') as raised:
+        train(Request(out=tmp_path / "run"))
+    assert "animals.jsonl" in raised.value.hint
+    events = train(Request(out=tmp_path / "run", data=str(text)), stop_after=2)
     assert [type(event) for event in events if isinstance(event, Prepared | Resumed | Stepped)] == [
         Prepared, Resumed, Stepped,
     ]  # fmt: skip
     assert events[-1].step == 2
     shutil.rmtree(data)
-    write_text(data.with_suffix(".jsonl"), documents=41)
+    write_text(text, documents=41)
     with pytest.raises(DataError, match="does not hold the data that the run began with"):
-        train(Request(out=tmp_path / "run"))
+        train(Request(out=tmp_path / "run", data=str(text)))
+
+
+def test_sample_is_prepared_again_where_it_is_gone(request_of: Any, tmp_path: Path) -> None:
+    options = PrepareConfig(tokenizer="bytes", max_documents=40)
+    prepare("sample", tmp_path / "stories", options)
+    train(request_of(tmp_path / "stories"), stop_after=1)
+    shutil.rmtree(tmp_path / "stories")
+    events = train(Request(out=tmp_path / "run"), stop_after=2)
+    assert (type(events[-1]), events[-1].step) == (Stopped, 2)
 
 
 def test_run_begins_with_the_weights_of_its_initial_model(

@@ -101,7 +101,9 @@ def test_sequence_longer_than_the_context_is_refused(tiny_data: Path, tiny_prese
     assert resolve(Request(preset=str(tiny_preset), data=str(tiny_data)), tiny_data).train.sequence_length == 64
 
 
-@pytest.mark.parametrize(("name", "hint"), [("nanoo", "did you mean nano?"), ("90M", "did you mean 90m?"), ("x", "one of")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("nanoo", "did you mean nano?"), ("90M", "did you mean 90m?"), ("x", "one of")]
+)
 def test_unknown_preset_is_answered_with_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(UsageError, match=f'unknown preset "{name}"') as raised:
         Request(preset=name)

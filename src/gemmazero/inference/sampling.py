@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gemmazero.config import check_settings, setting
 from gemmazero.errors import UsageError
+from gemmazero.setting import check_settings, setting
 
 if TYPE_CHECKING:
     import torch

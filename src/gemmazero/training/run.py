@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import torch
 
-from gemmazero.config import PrepareConfig, RunConfig, read_json
+from gemmazero.config import DataReference, PrepareConfig, RunConfig, read_json
 from gemmazero.data.batches import Batches, choose_windows
 from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
 from gemmazero.data.shards import MANIFEST, Manifest, TokenShards
@@ -228,12 +228,7 @@ def _recorded(request: Request) -> Generator[PrepareEvent, None, tuple[RunConfig
             "--out names another folder",
         )
     settings, told = changed(config.train, request.settings)
-    data = Path(request.data or config.data.folder)
-    if not data.exists() and request.data is None:
-        source = replace(PrepareConfig(**config.data.options), revision=config.data.revision)
-        yield from preparing(config.data.source, data, source)
-    elif not (data / MANIFEST).is_file():
-        data = default_folder(str(data))
+    data = yield from _recorded_data(request.data, config.data)
     digest = Manifest.read(data).digest
     if digest != config.data.manifest_digest:
         raise DataError(
@@ -241,3 +236,21 @@ def _recorded(request: Request) -> Generator[PrepareEvent, None, tuple[RunConfig
             f"it began with {config.data.source}; see {RUN_FILE}",
         )
     return replace(config, train=settings, data=replace(config.data, folder=str(data))), told
+
+
+def _recorded_data(given: str | None, recorded: DataReference) -> Generator[PrepareEvent, None, Path]:
+    """Where the run's data is: ``given`` is a data folder or the source; prepared again where its folder is gone."""
+    data = Path(given or recorded.folder)
+    if given is not None and not (data / MANIFEST).is_file():
+        data = default_folder(given)
+    if data.exists() or data != Path(recorded.folder):
+        return data
+    revision = recorded.revision
+    if revision is not None and revision.startswith("sha256:"):  # local files: only their name is recorded
+        if given is None:
+            raise DataError(
+                f'the data folder "{data}" is gone', f'--data names "{recorded.source}", or where the folder is now'
+            )
+        revision = None
+    yield from preparing(given or recorded.source, data, replace(PrepareConfig(**recorded.options), revision=revision))
+    return data
