@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmazero.config import DEFAULT_MAX_TOKENS, DEFAULT_SOURCE, DeviceName, ModelConfig, PrepareConfig, RunConfig, read_json
+from gemmazero.config import (
+    DEFAULT_MAX_TOKENS,
+    DEFAULT_SOURCE,
+    DeviceName,
+    ModelConfig,
+    PrepareConfig,
+    RunConfig,
+    read_json,
+)
 from gemmazero.conversion.huggingface import Format, StoredDtype
 from gemmazero.conversion.huggingface import convert as convert_folder
 from gemmazero.conversion.verdict import Verdict

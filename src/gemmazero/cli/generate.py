@@ -17,8 +17,8 @@ from gemmazero.cli.decoding_options import (
     SeedOption,
     seed_or_another,
 )
-from gemmazero.config import DEFAULT_MAX_TOKENS
 from gemmazero.cli.options import given, with_settings
+from gemmazero.config import DEFAULT_MAX_TOKENS
 from gemmazero.errors import DataError, UsageError
 from gemmazero.inference.sampling import Sampler
 
