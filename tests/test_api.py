@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import SETTINGS, write_text
 
 import gemmazero
 from gemmazero.errors import CheckpointError, DataError, GemmaZeroError, UsageError
 from gemmazero.storage.checkpoint import Checkpoint, list_checkpoints
 from gemmazero.training.events import Finished, Saved, Stepped, Stopped
+from tiny_run import SETTINGS, write_text
 
 Train = Callable[..., gemmazero.Training]
 
@@ -116,7 +116,7 @@ def test_program_that_dies_of_ctrl_c_in_its_own_loop_saves(tiny_data: Path, tiny
     assert saved_steps(gemmazero.resume(tmp_path / "run")) == [2], ended.stderr
 
 
-def interrupted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -> pytest.MonkeyPatch:
+def interrupt(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -> None:
     """Ctrl-C while ``owner.name`` is called for the ``call``-th time."""
     real, calls = getattr(owner, name), iter(range(1, call + 1))
 
@@ -126,7 +126,6 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: in
         return real(*arguments, **options)
 
     monkeypatch.setattr(owner, name, method)
-    return monkeypatch
 
 
 @pytest.mark.parametrize(
@@ -142,9 +141,10 @@ def test_ctrl_c_within_a_step_saves_the_last_step_whose_weights_are_whole(
     straight = train("straight", save_every=100, validate_every=100)
     straight.run()
     training = train(save_every=100, validate_every=100)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupted(patch, owner, name, call)
-        training.run()
+    with monkeypatch.context() as patch:
+        interrupt(patch, owner, name, call)
+        with pytest.raises(KeyboardInterrupt):
+            training.run()
     assert saved_steps(training) == saved
     training.run()
     assert final_files(training) == final_files(straight)

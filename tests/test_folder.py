@@ -45,9 +45,14 @@ def test_failure_inside_leaves_what_was_there_and_no_temporaries(
 ) -> None:
     if there:
         make(tmp_path / "folder", "old")
-    with pytest.raises(type(error)), whole_folder(tmp_path / "folder") as temporary:
-        (temporary / "half").write_text("x")
-        raise error
+
+    def fail() -> None:
+        with whole_folder(tmp_path / "folder") as temporary:
+            (temporary / "half").write_text("x")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
     assert names(tmp_path) == ["folder"] * there
     if there:
         assert content_of(tmp_path / "folder") == "old"

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from program import Program
-from tiny_run import SETTINGS, prepare_data
 
 import gemmazero
 from gemmazero.data.batches import Batches
@@ -18,12 +16,14 @@ from gemmazero.data.shards import TokenShards
 from gemmazero.training.events import Event, Finished, Resumed, Stepped
 from gemmazero.training.precision import Precision
 from gemmazero.training.trainer import Trainer
+from program import Program
+from tiny_run import SETTINGS, prepare_data
 
 CONFIG = SETTINGS | {"batch_size": 8, "micro_batch_size": 3, "validation_tokens": 48}
-STRAIGHT = (
-    "started0 stepped1 stepped2 saved2 stepped3 validated3 saved3 stepped4 saved4 stepped5 stepped6 validated6 saved6 "
-    "finished6"
-).split()
+STRAIGHT = [
+    "started0", "stepped1", "stepped2", "saved2", "stepped3", "validated3", "saved3", "stepped4", "saved4", "stepped5",
+    "stepped6", "validated6", "saved6", "finished6",
+]  # fmt: skip
 PRECISIONS, OPTIMIZERS = ("fp32", "bf16"), ("adamw", "adamw8bit")
 VARIANTS = [
     pytest.param(

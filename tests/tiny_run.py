@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from gemmazero.data.batches import Batches
 from gemmazero.data.prepare import prepare
 from gemmazero.data.shards import TokenShards
 from gemmazero.model.gemma import Gemma
+from gemmazero.training.run import Run
+from gemmazero.training.settings import Request
+from gemmazero.training.stop import Stop
 from gemmazero.training.trainer import Trainer
 
 VOCABULARY = 257  # of the tokenizer called bytes
@@ -45,7 +49,24 @@ SETTINGS: dict[str, Any] = {
     "threads": 1,
 }
 
-_WORDS = "ant bee cat dog elk fox gnu hen owl pig ran sat saw ate hid big red old shy and the".split()
+_WORDS = (
+    "ant",
+    "bee",
+    "cat",
+    "dog",
+    "elk",
+    "fox",
+    "gnu",
+    "hen",
+    "owl",
+    "ran",
+    "sat",
+    "saw",
+    "big",
+    "red",
+    "and",
+    "the",
+)
 
 
 def write_text(file: Path, documents: int, seed: int = 0) -> Path:
@@ -86,3 +107,19 @@ def make_trainer(data: Path, model: Gemma | None = None, **settings: Any) -> Tra
     shards = TokenShards(data, "train")
     batches = Batches(shards, batch_size=config.batch_size, sequence_length=config.sequence_length, seed=config.seed)
     return Trainer(model or make_model(), batches, config, torch.device("cpu"))
+
+
+def train(request: Request, stop_after: int | None = None) -> list[Any]:
+    """The facts of a run, up to its end or to a wish to stop after step ``stop_after``."""
+    stop = Stop()
+    if stop_after == 0:
+        stop.request("a wish")
+
+    def told() -> Generator[Any, None, None]:
+        run = yield from Run.open(request)
+        for event in run.events(stop):
+            yield event
+            if event.step == stop_after:
+                stop.request("a wish")
+
+    return list(told())

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import VOCABULARY, make_model, make_trainer, prepare_data
 from torch.nn import functional as F
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
@@ -12,6 +11,7 @@ from gemmazero.errors import DataError
 from gemmazero.evaluation import perplexity
 from gemmazero.evaluation.perplexity import evaluate, evaluating, window_count
 from gemmazero.model.gemma import Gemma
+from tiny_run import VOCABULARY, make_model, make_trainer, prepare_data
 
 LENGTH = 16
 
@@ -66,6 +66,8 @@ def test_part_of_the_windows_is_scored_alone(shards: TokenShards) -> None:
     evaluation = evaluate(model, shards, sequence_length=LENGTH, windows=windows)
     assert (evaluation.tokens, evaluation.accuracy) == (predictions, correct / predictions)
     assert evaluation.loss == pytest.approx(nats / predictions, rel=1e-6)
+    bits_of_all = nats / predictions * (len(shards) - 1) / math.log(2)
+    assert evaluation.bits_per_byte == pytest.approx(bits_of_all / shards.text_bytes, rel=1e-6)
 
 
 def test_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary(shards: TokenShards) -> None:

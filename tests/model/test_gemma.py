@@ -2,14 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from gemma_oracle import FULL, SHAPES, SLIDING, random_gemma, random_ids, tiny_config, transformers_twin
 from torch import Tensor
 from torch.nn import functional as F
 
 from gemmazero.model.gemma import Gemma
 
-# transformers' own eager and sdpa attention differ by up to 3e-6 of the largest number; a few times that is allowed.
+# Of the largest number: transformers' own eager and sdpa gradients differ by 2.4e-6 on these shapes.
 NOISE = 1e-5
 
 
@@ -177,5 +176,6 @@ def test_tied_head_is_one_parameter_with_the_embedding() -> None:
 def test_parameters_carry_the_names_of_transformers(shape: str) -> None:
     model = Gemma(tiny_config(**SHAPES[shape]))
     twin = transformers_twin(model)
-    assert [name for name, _ in model.named_parameters()] == [name for name, _ in twin.named_parameters()]
-    assert isinstance(twin, transformers.PreTrainedModel)
+    assert {name: weight.shape for name, weight in model.named_parameters()} == {
+        name: weight.shape for name, weight in twin.named_parameters()
+    }

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import make_model, make_trainer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gemmazero.data.tokenizer import Tokenizer
@@ -19,6 +18,7 @@ from gemmazero.errors import CheckpointError, GemmaZeroError
 from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, retain, save_checkpoint
 from gemmazero.storage.model_folder import load_model, save_model
 from gemmazero.training.trainer import Trainer
+from tiny_run import make_model, make_trainer
 
 MODEL_FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 TRAINING_FILES = {

@@ -77,7 +77,8 @@ def test_validation_comes_before_the_save_of_its_step() -> None:
 
 def test_new_best_is_saved_at_once_and_no_step_twice() -> None:
     assert told(events(Counter(), best=(3, 6))) == (
-        "stepped1 stepped2 saved2 stepped3 validated3 saved3 stepped4 saved4 stepped5 stepped6 validated6 saved6 finished6"
+        "stepped1 stepped2 saved2 stepped3 validated3 saved3 stepped4 saved4 stepped5 stepped6 validated6 saved6 "
+        "finished6"
     )
     assert told(events(Counter(), best=(3,), save_every=3)) == (
         "stepped1 stepped2 stepped3 validated3 saved3 stepped4 stepped5 stepped6 validated6 saved6 finished6"

@@ -5,11 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tiny_run import MODEL, SETTINGS, make_model
 
 from gemmazero.config import TrainConfig
 from gemmazero.model.gemma import Gemma
 from gemmazero.training.optimizer import Optimizer, learning_rate_at
+from tiny_run import MODEL, SETTINGS, make_model
 
 OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
 

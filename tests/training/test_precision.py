@@ -49,7 +49,7 @@ def test_auto_on_a_cpu_is_bf16_where_it_is_quick_and_never_fp16(
 def test_auto_on_a_gpu_is_fp16_only_where_bf16_is_not_multiplied(
     capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     assert choose_precision("auto", torch.device("cuda")) == expected
 
 

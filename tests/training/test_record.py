@@ -68,7 +68,7 @@ def test_lines_beyond_the_checkpoint_are_cut_and_those_before_stay(tmp_path: Pat
     history = write(record, stepped(1), validated(1), stepped(2))
     write(record, saved(2), stepped(3), validated(3), saved(3))
     before = lines(tmp_path)[:4]
-    resumed = Record(tmp_path, history, 2)
+    resumed = Record(tmp_path, history)
     assert lines(tmp_path) == before
     assert resumed.history == history
     write(resumed, stepped(3))
@@ -79,7 +79,7 @@ def test_validation_that_the_checkpoint_does_not_know_of_is_cut(tmp_path: Path) 
     record = Record(tmp_path)
     history = write(record, stepped(1), saved(1))
     write(record, validated(1))
-    Record(tmp_path, history, 1)
+    Record(tmp_path, history)
     assert told(tmp_path) == "stepped1 saved1"
     assert "seconds" in lines(tmp_path)[0]
 
@@ -93,7 +93,7 @@ def test_torn_last_line_is_cut(tmp_path: Path) -> None:
     ):
         with (tmp_path / METRICS).open("ab") as file:
             file.write(torn)
-        Record(tmp_path, history, 2)
+        Record(tmp_path, history)
         assert told(tmp_path) == "stepped1 stepped2"
 
 
@@ -103,7 +103,7 @@ def test_missing_or_foreign_file_is_rebuilt_from_the_checkpoint(there: str | Non
     (tmp_path / METRICS).unlink()
     if there is not None:
         (tmp_path / METRICS).write_text(there)
-    assert Record(tmp_path, history, 2).history == history
+    assert Record(tmp_path, history).history == history
     assert told(tmp_path) == "stepped1 validated1 stepped2"
     assert lines(tmp_path)[0]["loss"] == 2.9
 
@@ -118,10 +118,10 @@ def test_finished_run_is_known_again_and_stays_whole(tmp_path: Path) -> None:
     record = Record(tmp_path)
     history = write(record, stepped(1), stepped(2), stepped(3), validated(3), saved(3))
     assert record.finished is None
-    assert Record(tmp_path, history, 3).finished is None
-    write(Record(tmp_path, history, 3), FINISHED)
+    assert Record(tmp_path, history).finished is None
+    write(Record(tmp_path, history), FINISHED)
     before = (tmp_path / METRICS).read_bytes()
-    assert Record(tmp_path, history, 3).finished == FINISHED
+    assert Record(tmp_path, history).finished == FINISHED
     assert (tmp_path / METRICS).read_bytes() == before
 
 

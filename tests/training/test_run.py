@@ -1,15 +1,12 @@
 import json
 import math
-import os
 import shutil
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_run import MODEL, SETTINGS, prepare_data, write_text
 
 from gemmazero.config import ModelConfig, PrepareConfig
 from gemmazero.data.prepare import Prepared, prepare
@@ -20,25 +17,8 @@ from gemmazero.storage.checkpoint import Checkpoint, list_checkpoints
 from gemmazero.storage.locate import best_checkpoint
 from gemmazero.storage.model_folder import load_model
 from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stepped, Stopped, Validated
-from gemmazero.training.run import Run
 from gemmazero.training.settings import Request
-from gemmazero.training.stop import Stop
-
-
-def train(request: Request, stop_after: int | None = None) -> list[Any]:
-    """The facts of a run, up to its end or to a wish to stop after step ``stop_after``."""
-    stop = Stop()
-    if stop_after == 0:
-        stop.request("a wish")
-
-    def told() -> Generator[Any, None, None]:
-        run = yield from Run.open(request)
-        for event in run.events(stop):
-            yield event
-            if event.step == stop_after:
-                stop.request("a wish")
-
-    return list(told())
+from tiny_run import MODEL, SETTINGS, prepare_data, train, write_text
 
 
 def of_kind(events: list[Any], kind: type[Event]) -> list[Any]:
@@ -310,7 +290,7 @@ def test_any_shape_of_config_file_trains(tiny_data: Path, tmp_path: Path) -> Non
 def test_killed_retention_and_saving_are_cleared_up(request_of: Any) -> None:
     train(request_of(), stop_after=3)
     checkpoints = request_of().folder / "checkpoints"
-    os.rename(checkpoints / "step-00000002", checkpoints / ".step-00000002.writing")
+    (checkpoints / "step-00000002").rename(checkpoints / ".step-00000002.writing")
     (checkpoints / ".step-00000004.writing").mkdir()
     train(request_of())
     assert sorted(path.name for path in checkpoints.iterdir()) == ["step-00000004", "step-00000006"]

@@ -4,16 +4,17 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import MODEL, SETTINGS, make_model, prepare_data
 
 from gemmazero.config import PrepareConfig, TrainConfig
 from gemmazero.data.prepare import prepare
 from gemmazero.data.shards import Manifest
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, UsageError
+from gemmazero.presets import PRESETS
 from gemmazero.runtime import available_cores
 from gemmazero.storage.model_folder import save_model
 from gemmazero.training.settings import Request, changed, resolve
+from tiny_run import MODEL, SETTINGS, make_model, prepare_data
 
 RECORDED = TrainConfig(**SETTINGS)
 OTHER: dict[str, Any] = {  # another value of every setting
@@ -81,16 +82,24 @@ def test_model_takes_the_vocabulary_of_the_data(tiny_data: Path) -> None:
     assert model.pad_token_id == model.bos_token_id == model.eos_token_id == manifest.end_id
 
 
-def test_preset_decides_what_was_left_out_and_warm_up_makes_room_for_few_steps(tiny_data: Path) -> None:
-    def train(**settings: Any) -> TrainConfig:
-        return resolve(Request(preset="nano", data=str(tiny_data), settings=settings), tiny_data).train
+def test_preset_decides_what_was_left_out(tiny_data: Path) -> None:
+    train = resolve(Request(preset="nano", data=str(tiny_data), settings={"steps": 77}), tiny_data).train
+    left_out = {name: value for name, value in PRESETS["nano"].train.items() if name not in ("steps", "warmup_steps")}
+    assert train.steps == 77
+    assert {name: getattr(train, name) for name in left_out} == left_out
 
-    assert (train().steps, train().warmup_steps, train().batch_size) == (300, 20, 16)
+
+def test_default_makes_room_for_a_given_value_that_it_does_not_fit(tiny_data: Path, tiny_preset: Path) -> None:
+    def train(**settings: Any) -> TrainConfig:
+        return resolve(Request(preset=str(tiny_preset), data=str(tiny_data), settings=settings), tiny_data).train
+
+    default = TrainConfig()
+    assert (train().warmup_steps, train().micro_batch_size) == (default.warmup_steps, default.micro_batch_size)
     assert train(steps=50).warmup_steps == 5
     assert train(steps=5).warmup_steps == 0
     assert train(steps=50, warmup_steps=9).warmup_steps == 9
     assert train(batch_size=4).micro_batch_size == 4
-    assert train(batch_size=64).micro_batch_size == 16
+    assert train(batch_size=64).micro_batch_size == default.micro_batch_size
 
 
 def test_sequence_longer_than_the_context_is_refused(tiny_data: Path, tiny_preset: Path) -> None:

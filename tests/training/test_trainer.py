@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tiny_run import make_model, make_trainer
 
 from gemmazero.errors import TrainingError
 from gemmazero.model.gemma import Gemma
 from gemmazero.training.trainer import Best, Trainer
+from tiny_run import make_model, make_trainer
 
 PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])

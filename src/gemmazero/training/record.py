@@ -21,14 +21,14 @@ class Record:
 
     Args:
         folder: the run folder.
-        history: of the checkpoint that the run goes on from; empty at the start.
-        step: of that checkpoint. Lines beyond what it knows of, which a killed process left, are cut.
+        history: of the checkpoint that the run goes on from; empty at the start. Lines beyond it, which a killed
+            process left, are cut.
     """
 
-    def __init__(self, folder: Path, history: str = "", step: int = 0) -> None:
+    def __init__(self, folder: Path, history: str = "") -> None:
         self._folder = folder
         self._history = [json.loads(line) for line in history.splitlines()]
-        kept = _rewound(_read_lines(folder / METRICS), self._history, step)
+        kept = _rewound(_read_lines(folder / METRICS), self._history)
         write_file(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
         self.finished: Finished | None = None
         if kept and kept[-1]["event"] == "finished":
@@ -83,13 +83,11 @@ class Record:
         return np.array([line["step"] for line in points]), np.array([line["loss"] for line in points])
 
 
-def _rewound(lines: list[dict[str, Any]], history: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
-    """The lines up to ``step`` that ``history`` knows of; where they do not tell all of it, ``history`` itself."""
+def _rewound(lines: list[dict[str, Any]], history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines up to the first step or validation beyond ``history``; where they lack one of its, ``history``."""
     kept: list[dict[str, Any]] = []
     told = 0
     for line in lines:
-        if line["step"] > step:
-            break
         if line["event"] in ("stepped", "validated"):
             if told == len(history) or _timeless(line) != history[told]:
                 break

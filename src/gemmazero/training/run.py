@@ -57,7 +57,7 @@ class Run:
         else:
             state = checkpoint.training_state()
             self.trainer.load_state_dict({"tensors": state.tensors, "record": state.record})
-            self.record = Record(folder, state.history, checkpoint.step)
+            self.record = Record(folder, state.history)
         self._is_saved = True
         self._told_step = self.trainer.step
         self._validated: Validated | None = None
