@@ -84,7 +84,7 @@ def ours(contender: str, shape: str) -> Callable[[], object]:
     from gemmazero.config import ModelConfig, TrainConfig
     from gemmazero.data.batches import Batch
     from gemmazero.model.gemma import Gemma
-    from gemmazero.runtime import set_up
+    from gemmazero.runtime import keep_freed_memory
     from gemmazero.training.trainer import Trainer
 
     batch, length = BATCHES[shape]
@@ -94,7 +94,7 @@ def ours(contender: str, shape: str) -> Callable[[], object]:
             tokens = torch.randint(50_257, (batch, length + 1), generator=torch.Generator().manual_seed(index))
             return Batch(ids=tokens[:, :-1].clone(), targets=tokens[:, 1:].clone())
 
-    set_up(0)
+    keep_freed_memory()
     model = Gemma(ModelConfig.from_json({"model_type": "gemma3_text"} | SHAPES[shape]))
     model.initialize(torch.Generator().manual_seed(0))
     config = TrainConfig(

@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+from gemmazero.data.sample import stories
 from trigram import validation_loss
 
-from gemmazero.data.sample import stories
-
 FOLDER = Path("demo")
-DATA, RUN = FOLDER / "data", FOLDER / "run"
+DATA, RUN = FOLDER / "data", FOLDER / "nano"
 GEMMAZERO = [sys.executable, "-m", "gemmazero"]
 STORIES_WANTED, WORDS_WANTED = 3, 60
 

@@ -94,7 +94,7 @@ MUTATIONS = (
              'torch.set_rng_state(tensors["random"]["cpu"])', "pass", "tests/test_resume.py"),
     Mutation("verifying compares nothing", "storage/checkpoint.py", "if _entry(self.folder / name) != expected:", "if False:",
              "tests/storage/test_checkpoint.py"),
-    Mutation("retention removes the best", "storage/checkpoint.py", "if path.name != ", "if path.name or path.name != ",
+    Mutation("retention removes the best", "storage/checkpoint.py", "if path != best:", "if True:",
              "tests/storage/test_checkpoint.py"),
     Mutation("a half-written folder takes its name", "folder.py", "    finally:\n        shutil.rmtree(temporary, ignore_errors=True)",
              "    finally:\n        if temporary.exists():\n            temporary.rename(final)", "tests/test_folder.py"),

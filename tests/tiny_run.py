@@ -49,24 +49,7 @@ SETTINGS: dict[str, Any] = {
     "threads": 1,
 }
 
-_WORDS = (
-    "ant",
-    "bee",
-    "cat",
-    "dog",
-    "elk",
-    "fox",
-    "gnu",
-    "hen",
-    "owl",
-    "ran",
-    "sat",
-    "saw",
-    "big",
-    "red",
-    "and",
-    "the",
-)
+_WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "owl", "ran", "sat", "saw")
 
 
 def write_text(file: Path, documents: int, seed: int = 0) -> Path:

@@ -31,7 +31,7 @@ from gemmazero.evaluation.perplexity import evaluating as evaluating_model
 from gemmazero.inference.continuation import Piece, continuing
 from gemmazero.inference.sampling import Sampler
 from gemmazero.model.gemma import Gemma
-from gemmazero.runtime import choose_device, set_up
+from gemmazero.runtime import choose_device, keep_freed_memory
 from gemmazero.storage.locate import RUN_FILE, locate_model, newest_run, run_of
 from gemmazero.storage.model_folder import load_model
 from gemmazero.training.events import Event, Finished, Stopped
@@ -118,6 +118,7 @@ class Training:
         return self._request.folder
 
     def __iter__(self) -> Iterator[PrepareEvent | Event]:
+        self._stop = Stop()
         run = yield from Run.open(self._request)
         yield from run.events(self._stop)
 
@@ -142,7 +143,7 @@ def load(model: str | Path | None = None, *, device: DeviceName = "auto", dtype:
     """
     if dtype not in (None, *DTYPES):
         raise UsageError(f'--dtype "{dtype}" is unknown', f"one of {', '.join(DTYPES)}")
-    set_up(0)
+    keep_freed_memory()
     folder = locate_model(model)
     gemma = load_model(folder, device=choose_device(device), dtype=DTYPES[dtype or "fp32"])
     return LanguageModel(folder, gemma.eval(), Tokenizer.load(folder))

@@ -176,6 +176,10 @@ class TrainConfig:
                 f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}",
                 "lower --min-learning-rate",
             )
+        if self.warmup_steps >= self.steps:
+            raise UsageError(
+                f"warmup_steps {self.warmup_steps} is not below steps {self.steps}", "lower --warmup-steps"
+            )
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
                 raise UsageError(f"{name} must be below 1, not {getattr(self, name):g}")

@@ -1,4 +1,4 @@
-"""How this process uses the machine: threads, allocator, oneDNN, determinism; set once, here and nowhere else."""
+"""How this process uses the machine: threads, allocator, device; set here and nowhere else."""
 
 import ctypes
 import os
@@ -12,20 +12,22 @@ from gemmazero.errors import UsageError
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-def set_up(threads: int) -> int:
-    """Set the process up for arithmetic; returns how many CPU threads it uses.
-
-    * ``threads`` CPU threads; 0 takes every core this process may run on.
-    * glibc keeps freed memory: otherwise every step gives its activations back to the kernel and pays a page fault for
-      each 4 KiB of them again, which costs as much as the arithmetic.
-    """
-    threads = threads or available_cores()
+def set_up(threads: int) -> None:
+    """Compute with ``threads`` CPU threads from now on, and keep freed memory."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed; elsewhere nothing happens.
+
+    Otherwise every step gives its activations back to the kernel and pays a page fault for each 4 KiB of them again,
+    which costs as much as the arithmetic.
+    """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, ctypes.c_int(2**31 - 1))
         libc.mallopt(_M_TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
-    return threads
 
 
 def available_cores() -> int:

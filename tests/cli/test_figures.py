@@ -63,4 +63,4 @@ def test_machine_figures_name_their_units() -> None:
 def test_resumed_run_counts_from_its_checkpoint() -> None:
     resumed = Resumed(**{**STARTED.__dict__, "step": 60}, changed=())
     assert folded(resumed).step == 60
-    assert folded(resumed, Stopped(step=61, reason="Ctrl-C")).step == 61
+    assert folded(resumed, Stopped(step=61, loss=1.0, validation_loss=None, best_step=None, reason="Ctrl-C")).step == 61

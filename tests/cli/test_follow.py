@@ -28,7 +28,7 @@ class Script:
             for _ in range(self.interrupts):
                 os.kill(os.getpid(), signal.SIGINT)
             if self.reason:
-                yield Stopped(step=event.step, reason=self.reason)
+                yield Stopped(step=event.step, loss=1.0, validation_loss=None, best_step=None, reason=self.reason)
                 return
 
     def stop(self, reason: str) -> None:

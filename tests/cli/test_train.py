@@ -4,6 +4,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from gemmazero.cli.app import app
+from gemmazero.presets import PRESETS
 
 
 def test_command_line_wins_over_the_settings_file_and_the_file_over_the_preset(
@@ -23,5 +24,5 @@ def test_command_line_wins_over_the_settings_file_and_the_file_over_the_preset(
     trained = recorded["train"]
     assert recorded["preset"] == "nano"
     assert (trained["steps"], trained["batch_size"], trained["sequence_length"]) == (2, 2, 32)
-    assert trained["learning_rate"] == 4e-3  # nano's own
+    assert trained["learning_rate"] == PRESETS["nano"].train["learning_rate"]
     assert not (tmp_path / "elsewhere").exists()

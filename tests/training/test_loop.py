@@ -61,6 +61,9 @@ def events(
             save=lambda: Saved(step=counter.step, checkpoint=Path("x"), seconds=1.0),
             finish=lambda: Finished(step=counter.step, loss=1.0, validation_loss=None, best_step=None),
             stop=stop,
+            stopped=lambda reason: Stopped(
+                step=counter.step, loss=1.0, validation_loss=None, best_step=None, reason=reason
+            ),
         )
     )
 
@@ -102,7 +105,8 @@ def test_step_zero_is_neither_validated_nor_saved() -> None:
 def test_stop_saves_first_and_gives_its_reason() -> None:
     stopped = events(Counter(), stop=StopAt(1))
     assert told(stopped) == "stepped1 saved1 stopped1"
-    assert stopped[-1] == Stopped(step=1, reason="a signal")
+    assert isinstance(stopped[-1], Stopped)
+    assert (stopped[-1].step, stopped[-1].reason) == (1, "a signal")
 
 
 def test_stop_after_the_last_step_finishes() -> None:

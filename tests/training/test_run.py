@@ -100,7 +100,7 @@ def test_last_validation_covers_the_whole_split_and_is_evaluations_own(
 
 def test_best_checkpoint_outlives_newer_ones(request_of: Any) -> None:
     """A learning rate that ruins the model right after its first validation."""
-    request = request_of(steps=9, learning_rate=3.0, warmup_steps=9, validate_every=1, save_every=1, keep=1)
+    request = request_of(steps=9, learning_rate=3.0, warmup_steps=8, validate_every=1, save_every=1, keep=1)
     events = train(request)
     best = of_kind(events, Finished)[0].best_step
     assert 0 < best < 9, "or the test tests nothing"
@@ -128,7 +128,10 @@ def test_run_without_validation_text_finishes_without_a_best(request_of: Any, tm
 def test_wish_to_stop_saves_and_the_run_goes_on(request_of: Any) -> None:
     events = train(request_of(), stop_after=1)
     assert [type(event) for event in events] == [Started, Stepped, Saved, Stopped]
-    assert events[-1] == Stopped(step=1, reason="a wish")
+    stopped = events[-1]
+    assert isinstance(stopped, Stopped)
+    assert (stopped.step, stopped.reason, stopped.best_step) == (1, "a wish", None)
+    assert stopped.loss == of_kind(events, Stepped)[-1].loss
     events = train(request_of())
     assert isinstance(events[0], Resumed)
     assert [event.step for event in of_kind(events, Stepped)] == [2, 3, 4, 5, 6]
@@ -294,3 +297,23 @@ def test_killed_retention_and_saving_are_cleared_up(request_of: Any) -> None:
     (checkpoints / ".step-00000004.writing").mkdir()
     train(request_of())
     assert sorted(path.name for path in checkpoints.iterdir()) == ["step-00000004", "step-00000006"]
+
+
+def test_best_is_named_again_where_a_kill_came_before_it_was(request_of: Any) -> None:
+    request = request_of(steps=6, validate_every=3)
+    train(request)
+    best = request.folder / "best.json"
+    named = best.read_bytes()
+    best.unlink()
+    (request.folder / "metrics.jsonl").unlink()  # or the run would be known to be finished
+    train(request)
+    assert best.read_bytes() == named
+
+
+def test_checkpoint_of_another_run_is_refused(request_of: Any) -> None:
+    request = request_of()
+    train(request)
+    record = json.loads((request.folder / "run.json").read_text()) | {"run_id": "another"}
+    (request.folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        train(request)

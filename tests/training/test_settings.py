@@ -164,3 +164,8 @@ def test_initial_model_with_another_tokenizer_is_refused(initial_model: Path, ti
     with pytest.raises(CheckpointError, match="prepared with another tokenizer") as raised:
         resolve(Request(init=initial_model, data=str(tmp_path / "turns")), tmp_path / "turns")
     assert raised.value.hint == f"gemmazero prepare … --tokenizer {initial_model}"
+
+
+def test_warm_up_that_never_ends_is_refused() -> None:
+    with pytest.raises(UsageError, match="warmup_steps 10 is not below steps 10"):
+        TrainConfig(steps=10, warmup_steps=10)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gemmazero.cli import console
-from gemmazero.cli.figures import Figures
 from gemmazero.cli.progress import watch
 from gemmazero.training.events import Finished, Resumed, Started, Stopped
 
@@ -41,7 +40,7 @@ def follow(training: "Training", *, as_json: bool) -> None:
                 last = event
     assert last is not None, "a run ends with Finished or Stopped"
     if as_json:
-        console.result_json(_record(training.folder, last, progress.figures))
+        console.result_json(_record(training.folder, last))
     if isinstance(last, Stopped):
         console.say(f"stopped by {last.reason} after step {last.step:,}, all of it saved; to go on:")
         console.say(f"  {_resume_command(training.folder)}")
@@ -75,14 +74,14 @@ def _resume_command(folder: Path) -> str:
     return f"gemmazero resume {shlex.quote(str(folder))}"
 
 
-def _record(folder: Path, last: Finished | Stopped, figures: Figures) -> dict[str, Any]:
-    record: dict[str, Any] = {"run": str(folder), "step": last.step, "finished": isinstance(last, Finished)}
-    if isinstance(last, Finished):
-        return record | {"loss": last.loss, "validation_loss": last.validation_loss, "best_step": last.best_step}
-    return record | {
-        "loss": figures.stepped.loss if figures.stepped else None,
-        "validation_loss": figures.validated.loss if figures.validated else None,
-        "best_step": figures.best.step if figures.best else None,
+def _record(folder: Path, last: Finished | Stopped) -> dict[str, Any]:
+    return {
+        "run": str(folder),
+        "step": last.step,
+        "loss": last.loss,
+        "validation_loss": last.validation_loss,
+        "best_step": last.best_step,
+        "finished": isinstance(last, Finished),
     }
 
 

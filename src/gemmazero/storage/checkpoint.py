@@ -1,6 +1,5 @@
 """A checkpoint: one step of a run as a folder, written whole or not at all, verified before it is believed."""
 
-import errno
 import hashlib
 import json
 import re
@@ -11,12 +10,13 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from gemmazero.config import read_json
 from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.folder import discard, whole_folder
+from gemmazero.storage.tensor_file import write_tensors
 
 FORMAT_VERSION = 1
 _NAME = re.compile(r"step-(\d{8,})")
@@ -64,12 +64,12 @@ class Checkpoint:
         """Compare every file with the manifest. Raises CheckpointError naming the first that is not as it was."""
         there = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
         if missing := sorted(set(self.files) - there):
-            raise CheckpointError(f'"{self.folder}" is damaged: "{missing[0]}" is missing')
+            raise self._damaged(f'"{missing[0]}" is missing')
         if extra := sorted(there - set(self.files) - {_MANIFEST}):
-            raise CheckpointError(f'"{self.folder}" is damaged: "{extra[0]}" does not belong to it')
+            raise self._damaged(f'"{extra[0]}" does not belong to it')
         for name, expected in self.files.items():
             if _entry(self.folder / name) != expected:
-                raise CheckpointError(f'"{self.folder}" is damaged: "{name}" is not what was written')
+                raise self._damaged(f'"{name}" is not what was written')
 
     def training_state(self) -> TrainingState:
         """What ``save_checkpoint`` was given. Verify first. Raises CheckpointError where it cannot be read."""
@@ -80,6 +80,11 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f'cannot read "{training}": {error}') from error
         return TrainingState(tensors=tensors, record=read_json(training / "state.json"), history=history)
+
+    def _damaged(self, what: str) -> CheckpointError:
+        return CheckpointError(
+            f'"{self.folder}" is damaged: {what}', "move that folder away to go on from an older checkpoint"
+        )
 
 
 def save_checkpoint(
@@ -97,14 +102,14 @@ def save_checkpoint(
     Raises:
         GemmaZeroError: the disk is full or may not be written to; older checkpoints are untouched.
     """
-    final = parent / f"step-{step:08d}"
+    final = checkpoint_folder(parent, step)
     with whole_folder(final) as folder:
         write_model(folder)
         model_files = _entries(folder)
         training = folder / "training"
         training.mkdir()
         for group, tensors in state.tensors.items():
-            _save_tensors(tensors, training / f"{group}.safetensors")
+            write_tensors(tensors, training / f"{group}.safetensors")
         record = json.dumps(state.record, indent=1, allow_nan=False) + "\n"
         (training / "state.json").write_text(record, encoding="utf-8")
         (training / "history.jsonl").write_text(state.history, encoding="utf-8")
@@ -122,6 +127,11 @@ def save_checkpoint(
     return checkpoint
 
 
+def checkpoint_folder(parent: Path, step: int) -> Path:
+    """Where the checkpoint of ``step`` is, or would be."""
+    return parent / f"step-{step:08d}"
+
+
 def list_checkpoints(parent: Path) -> list[Path]:
     """The step folders under ``parent``, oldest first."""
     if not parent.is_dir():
@@ -132,22 +142,10 @@ def list_checkpoints(parent: Path) -> list[Path]:
 
 def retain(parent: Path, *, keep: int, best_step: int | None) -> None:
     """Remove all but the newest ``keep`` checkpoints and the best."""
+    best = None if best_step is None else checkpoint_folder(parent, best_step)
     for path in list_checkpoints(parent)[:-keep]:
-        if path.name != f"step-{best_step or 0:08d}":
+        if path != best:
             discard(path)
-
-
-def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file, with the rights of any other new file. Raises OSError."""
-    owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path.touch()
-    rights = path.stat().st_mode
-    try:
-        save_file(owned, path)
-    except SafetensorError as error:  # an OSError, but for its text: "… (os error 28)"
-        code = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(code[1]) if code else errno.EIO, str(error), str(path)) from error
-    path.chmod(rights)  # safetensors lets nobody but the owner read it
 
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,6 @@
 """A transformers model folder: written plainly, read strictly."""
 
-import errno
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +8,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gemmazero.config import ModelConfig, read_json
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.model.gemma import Gemma
+from gemmazero.storage.tensor_file import write_tensors
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -43,12 +41,7 @@ def save_model(model: Gemma, tokenizer: Tokenizer, folder: Path, *, dtype: torch
     tensors = {name: _narrowed(name, weight, dtype) for name, weight in model.state_dict().items()}
     _write_json(folder / CONFIG, config)
     _write_json(folder / GENERATION_CONFIG, _generation_config(model.config, tokenizer))
-    try:
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    except SafetensorError as error:  # an OSError, but for its text: "… (os error 28)"
-        code = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(code[1]) if code else errno.EIO, str(error), str(folder / WEIGHTS)) from error
-    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets nobody but the owner read it
+    write_tensors(tensors, folder / WEIGHTS)
     tokenizer.save(folder)
 
 

@@ -73,9 +73,12 @@ class Saved:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """The run was asked to stop; everything up to ``step`` is saved."""
+    """The run was asked to stop; everything up to ``step`` is saved. ``validation_loss`` is the best one's."""
 
     step: int
+    loss: float | None
+    validation_loss: float | None
+    best_step: int | None
     reason: str
 
 

@@ -26,6 +26,7 @@ def train(
     save: Callable[[], Saved],
     finish: Callable[[], Finished],
     stop: Callable[[], str],
+    stopped: Callable[[str], Stopped],
 ) -> Iterator[Event]:
     """Step, validate, save, until ``steps`` are done or ``stop()`` gives a reason.
 
@@ -53,6 +54,6 @@ def train(
             yield finish()
             return
         if reason:
-            yield Stopped(step=trainer.step, reason=reason)
+            yield stopped(reason)
             return
         yield trainer.optimizer_step()

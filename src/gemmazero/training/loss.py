@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 64 * 2**20  # of float32 logits held at once
+CHUNK_BYTES = 64 * 2**20  # of float32 logits in a chunk; a few tensors of that size exist at once
 
 
 def next_token_loss(
@@ -13,7 +13,7 @@ def next_token_loss(
 ) -> tuple[Tensor, Tensor]:
     """The summed cross-entropy of softmax(cap · tanh(hidden · weightᵀ / cap)) against ``targets``, in float32.
 
-    The gradient is computed on the way forward, a chunk of rows at a time, so that at most ``CHUNK_BYTES`` of logits
+    The gradient is computed on the way forward, a chunk of rows at a time, so that full logits never
     exist; the matrix products take autocast's dtype where it is on.
 
     Args:

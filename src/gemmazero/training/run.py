@@ -20,10 +20,17 @@ from gemmazero.evaluation.perplexity import evaluate, window_count
 from gemmazero.folder import recover_all, write_file
 from gemmazero.model.gemma import Gemma
 from gemmazero.runtime import choose_device, set_up
-from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, retain, save_checkpoint
+from gemmazero.storage.checkpoint import (
+    Checkpoint,
+    TrainingState,
+    checkpoint_folder,
+    list_checkpoints,
+    retain,
+    save_checkpoint,
+)
 from gemmazero.storage.locate import BEST_FILE, CHECKPOINTS, RUN_FILE
 from gemmazero.storage.model_folder import load_model, save_model
-from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stepped, Validated
+from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stepped, Stopped, Validated
 from gemmazero.training.loop import train
 from gemmazero.training.record import Record
 from gemmazero.training.settings import Request, changed, resolve
@@ -58,6 +65,7 @@ class Run:
             state = checkpoint.training_state()
             self.trainer.load_state_dict({"tensors": state.tensors, "record": state.record})
             self.record = Record(folder, state.history)
+        self._name_best()
         self._is_saved = True
         self._told_step = self.trainer.step
         self._validated: Validated | None = None
@@ -82,6 +90,8 @@ class Run:
         checkpoint = Checkpoint.open(checkpoints[-1]) if checkpoints else None
         if checkpoint is not None:
             checkpoint.verify()
+            if checkpoint.run_id != config.run_id:
+                raise CheckpointError(f'"{checkpoint.folder}" belongs to another run than "{folder}"', "move it away")
         run = cls(folder, config, checkpoint)
         if run.record.finished is None:
             facts = run._facts()
@@ -103,6 +113,7 @@ class Run:
             save=self._save,
             finish=self._finish,
             stop=lambda: stop.reason,
+            stopped=self._stopped,
         )
         try:
             for event in events:
@@ -157,12 +168,17 @@ class Run:
             write_model=partial(save_model, trainer.model, self.tokenizer),
             state=TrainingState(**trainer.state_dict(), history=self.record.history),
         )
-        if trainer.best is not None and trainer.best.step == trainer.step:
-            best = {"checkpoint": checkpoint.folder.name, "step": trainer.step, "validation_loss": trainer.best.loss}
-            write_file(self.folder / BEST_FILE, json.dumps(best) + "\n")
+        self._name_best()
         retain(checkpoints, keep=self.config.train.keep, best_step=trainer.best.step if trainer.best else None)
         self._is_saved = True
         return Saved(step=trainer.step, checkpoint=checkpoint.folder, seconds=time.perf_counter() - started)
+
+    def _name_best(self) -> None:
+        """Say in ``best.json`` which checkpoint is the best, once that is there."""
+        best = self.trainer.best
+        if best is not None and (folder := checkpoint_folder(self.folder / CHECKPOINTS, best.step)).is_dir():
+            record = {"checkpoint": folder.name, "step": best.step, "validation_loss": best.loss}
+            write_file(self.folder / BEST_FILE, json.dumps(record) + "\n")
 
     def _finish(self) -> Finished:
         """Score the whole validation split, unless the last validation did, and say how the run ended."""
@@ -184,6 +200,16 @@ class Run:
         size = window_count(self.validation, settings.sequence_length)
         count = -(-settings.validation_tokens // settings.sequence_length) or size
         return choose_windows(size, min(count, size), settings.seed)
+
+    def _stopped(self, reason: str) -> Stopped:
+        trainer, best = self.trainer, self.trainer.best
+        return Stopped(
+            step=trainer.step,
+            loss=None if trainer.step == 0 else trainer.loss,
+            validation_loss=None if best is None else best.loss,
+            best_step=None if best is None else best.step,
+            reason=reason,
+        )
 
     def _facts(self) -> dict[str, Any]:
         settings, trainer = self.config.train, self.trainer

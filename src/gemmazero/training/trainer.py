@@ -67,9 +67,10 @@ class Trainer:
         loss, gradient_norm = self._gradient()
         scaler = self.precision.scaler
         while not math.isfinite(gradient_norm):
+            scale = scaler.get_scale()
             if scaler.is_enabled():
                 scaler.update()
-            if not scaler.is_enabled() or scaler.get_scale() < 1.0:
+            if not 1.0 <= scaler.get_scale() < scale:
                 raise TrainingError(
                     f"the gradient of step {self.step + 1} is not finite (loss {loss:g})",
                     "the last checkpoint is good; start a new run from it with --init and a lower --learning-rate",
