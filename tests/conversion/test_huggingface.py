@@ -155,7 +155,7 @@ def test_tokenizer_that_transformers_reads_otherwise_is_a_mismatch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(tmp_path / "source")
-    other = make_tokenizer("bpe:300", lambda: ["the cat sat on the mat and the hat"] * 9, turn_tokens=False)
+    other = make_tokenizer("bpe:270", lambda: ["the cat sat on the mat and the hat"] * 9, turn_tokens=False)
     (tmp_path / "other").mkdir()
     other.save(tmp_path / "other")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "other")
