@@ -3,7 +3,7 @@
     python benchmarks/training_step.py [--shape b18|270m] [--rounds 5]
 
 Each contender runs in a process of its own for a few seconds, in turn, so that a shared machine's drift falls on all.
-b18 is the benchmark shape: 50 257 ids, width 256, 6 layers, 4 heads of 64 with 1 key-value head, hidden 1024, window 128,
+b18 is the benchmark shape: 50 257 ids, width 256, 6 layers, 4 heads of 64, 1 key-value head, hidden 1024, window 128,
 five local to one global; 8 sequences of 256 tokens.
 """
 
@@ -20,12 +20,12 @@ SHAPES = {
     "b18": {
         "vocab_size": 50_257, "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6,
         "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 64, "query_pre_attn_scalar": 64,
-        "sliding_window": 128, "max_position_embeddings": 256, "pad_token_id": None,
+        "sliding_window": 128, "max_position_embeddings": 1024, "pad_token_id": None,
     },
     "270m": {
         "vocab_size": 50_257, "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18,
         "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, "query_pre_attn_scalar": 256,
-        "sliding_window": 512, "max_position_embeddings": 512, "pad_token_id": None,
+        "sliding_window": 512, "max_position_embeddings": 1024, "pad_token_id": None,
     },
 }  # fmt: skip
 BATCHES = {"b18": (8, 256), "270m": (1, 512)}

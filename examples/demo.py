@@ -34,9 +34,11 @@ def main() -> None:
 
 
 def show(*arguments: str) -> str:
-    """Run a gemmazero command; its standard output."""
+    """Show a gemmazero command, run it, and show its result, which is returned."""
     print(f"\n$ gemmazero {' '.join(arguments)}", flush=True)
-    return subprocess.run([*GEMMAZERO, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+    result = subprocess.run([*GEMMAZERO, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+    print(result, end="", flush=True)
+    return result
 
 
 def kill_after_second_checkpoint(arguments: list[str]) -> int:

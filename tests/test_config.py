@@ -18,7 +18,7 @@ RUN = RunConfig(
     run_id="a1b2",
     preset="nano",
     model=MODEL.with_vocabulary(97, 96),
-    train=TrainConfig(steps=7),
+    train=TrainConfig(steps=7, warmup_steps=2),
     data=DataReference(
         folder="data/sample", manifest_digest="ab", tokenizer_digest="cd", source="sample", revision=None,
         options={"tokenizer": "bpe:1024"},
@@ -107,6 +107,7 @@ def test_folder_in_place_of_a_file_is_a_config_error(tmp_path: Path) -> None:
         ({"gradient_checkpointing": 1}, "--gradient-checkpointing must be of type bool"),
         ({"min_learning_rate": 1.0, "learning_rate": 0.1}, "min_learning_rate 1 is above learning_rate 0.1"),
         ({"beta2": 1.0}, "beta2 must be below 1"),
+        ({"steps": 7, "warmup_steps": 7}, "warmup_steps 7 is not below steps 7"),
     ],
 )
 def test_impossible_training_setting_is_refused(changes: dict[str, Any], said: str) -> None:
