@@ -1,3 +1,4 @@
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -5,6 +6,9 @@ import pytest
 
 from program import Program, run
 from tiny_run import prepare_data, write_preset
+
+# A suite that runs in the background begins with Ctrl-C ignored, and its children would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

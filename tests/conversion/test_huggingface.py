@@ -267,6 +267,6 @@ def test_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     model = saved(tmp_path / "source", MODEL, make_tokenizer("bytes", list, turn_tokens=False))
     assert isinstance(model.output_weight, Tensor)
     TOKENIZER.save(tmp_path / "source")
-    with pytest.raises(CheckpointError, match="the tokenizer has 259 ids, the model embeds 257"):
+    with pytest.raises(CheckpointError, match="the tokenizer gives 259 ids, the model embeds 257"):
         convert(tmp_path / "source", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -114,9 +114,21 @@ def test_generation_stops_where_the_config_says(tmp_path: Path) -> None:
 
 
 def test_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="the tokenizer has 259 ids, the model embeds 257"):
+    with pytest.raises(CheckpointError, match="the tokenizer gives 259 ids, the model embeds 257"):
         save_model(make_model(), TOKENIZER, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_special_token_for_images_needs_no_embedding(tmp_path: Path) -> None:
+    TOKENIZER.save(tmp_path)
+    spelled = json.loads((tmp_path / "tokenizer.json").read_text())
+    image = spelled["added_tokens"][-1] | {"id": TOKENIZER.vocab_size, "content": "<image_soft_token>"}
+    spelled["added_tokens"].append(image)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spelled))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert (tokenizer.vocab_size, tokenizer.needed_embeddings) == (TOKENIZER.vocab_size + 1, TOKENIZER.vocab_size)
+    save_model(make_model(config=CONFIG), tokenizer, tmp_path)
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path).encode("<image_soft_token>") == [TOKENIZER.vocab_size]
 
 
 def test_padded_embeddings_are_kept(tmp_path: Path) -> None:

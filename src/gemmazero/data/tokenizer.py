@@ -130,6 +130,16 @@ class Tokenizer:
         return None if start is None or end is None else (start, end)
 
     @property
+    def needed_embeddings(self) -> int:
+        """The largest id that text, an end of document or a turn can give, + 1.
+
+        Other special tokens may lie beyond it: Gemma 3's text models share a tokenizer with those that see images.
+        """
+        special = {id_ for id_, token in self._backend.get_added_tokens_decoder().items() if token.special}
+        ordinary = set(self._backend.get_vocab().values()) - special
+        return max(ordinary | {self.end_id, *(self.turn_ids or ())}) + 1
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The narrowest little-endian type that holds every id: uint16 or uint32."""
         return np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")

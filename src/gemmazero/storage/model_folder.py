@@ -31,9 +31,9 @@ def save_model(model: Gemma, tokenizer: Tokenizer, folder: Path, *, dtype: torch
     Raises CheckpointError where the tokenizer has ids that the model has no embedding for or where a weight is too
     large for ``dtype``, OSError where a file cannot be written.
     """
-    if model.config.vocab_size < tokenizer.vocab_size:
+    if model.config.vocab_size < tokenizer.needed_embeddings:
         raise CheckpointError(
-            f"the tokenizer has {tokenizer.vocab_size} ids, the model embeds {model.config.vocab_size}",
+            f"the tokenizer gives {tokenizer.needed_embeddings} ids, the model embeds {model.config.vocab_size}",
             "use the tokenizer that the model was trained with",
         )
     precision = str(dtype).removeprefix("torch.")
