@@ -22,7 +22,7 @@ def parameters(config: ModelConfig) -> int:
 @pytest.mark.parametrize(
     ("name", "vocabulary", "count"),
     [
-        ("nano", SAMPLE_VOCABULARY, 1_083_776),
+        ("nano", SAMPLE_VOCABULARY, 1_116_544),
         ("15m", GPT2_VOCABULARY, 15_065_216),
         ("90m", GPT2_VOCABULARY, 90_522_624),
         ("270m", GPT2_VOCABULARY, 132_490_496),

@@ -51,8 +51,8 @@ PRESETS: Mapping[str, Preset] = {
             name="nano",
             model=ModelConfig(
                 vocab_size=50_257, hidden_size=128, intermediate_size=512, num_hidden_layers=4,
-                num_attention_heads=4, num_key_value_heads=1, head_dim=32, query_pre_attn_scalar=32,
-                layer_types=("sliding_attention", "sliding_attention", "sliding_attention", "full_attention"),
+                num_attention_heads=4, num_key_value_heads=2, head_dim=32, query_pre_attn_scalar=32,
+                layer_types=("sliding_attention", "full_attention") * 2,
                 sliding_window=64, max_position_embeddings=512,
             ),
             train={"steps": 800, "batch_size": 8, "micro_batch_size": 8, "sequence_length": 256,
