@@ -48,3 +48,14 @@ def test_absent_device_is_refused_and_one_that_is_there_is_named(name: str, monk
     with pytest.raises(UsageError, match=f'no "{name}" device here') as raised:
         choose_device(name)  # type: ignore[arg-type]
     assert raised.value.hint == "--device cpu"
+
+
+@pytest.mark.parametrize(
+    ("asked", "spins"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(asked: dict[str, str], spins: str) -> None:
+    program = "import gemmazero, os; gemmazero.load; print(os.environ.get('GOMP_SPINCOUNT'))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    output = subprocess.check_output([sys.executable, "-c", program], env=environment | asked, text=True)
+    assert output == f"{spins}\n"

@@ -33,6 +33,9 @@ def __getattr__(name: str) -> Any:
         from gemmazero import errors
 
         return errors.GemmaZeroError
+    from gemmazero.runtime import wait_politely
+
+    wait_politely()
     from gemmazero import api
 
     return getattr(api, name)

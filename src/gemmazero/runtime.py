@@ -3,17 +3,32 @@
 import ctypes
 import os
 import platform
-
-import torch
+from typing import TYPE_CHECKING
 
 from gemmazero.config import DeviceName
 from gemmazero.errors import UsageError
 
+if TYPE_CHECKING:
+    import torch
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def wait_politely() -> None:
+    """Let CPU threads that wait for each other sleep after some microseconds; call it before torch is imported.
+
+    As GNU OpenMP comes, a waiting thread spins for milliseconds. Beside another busy process that takes the core from
+    the very thread that is waited for: two runs on two cores were a hundred times slower than one. An environment that
+    says how to wait is left alone.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def set_up(threads: int) -> None:
     """Compute with ``threads`` CPU threads from now on, and keep freed memory."""
+    import torch
+
     torch.set_num_threads(threads)
     keep_freed_memory()
 
@@ -35,8 +50,10 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose_device(name: DeviceName) -> torch.device:
+def choose_device(name: DeviceName) -> "torch.device":
     """The device called ``name``; ``auto`` takes the best there is. Raises UsageError where it is not there."""
+    import torch
+
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(device for device, there in present.items() if there))
