@@ -12,6 +12,7 @@ import gemmazero
 from gemmazero.errors import CheckpointError, DataError, GemmaZeroError, UsageError
 from gemmazero.storage.checkpoint import Checkpoint, list_checkpoints
 from gemmazero.training.events import Finished, Saved, Stepped, Stopped
+from gemmazero.training.record import Record
 from tiny_run import SETTINGS, write_text
 
 Train = Callable[..., gemmazero.Training]
@@ -133,6 +134,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int)
     [
         (torch.Tensor, "backward", 6, [5]),  # the weights are those of step 5
         (torch.optim.AdamW, "step", 6, []),  # the weights may be torn
+        (Record, "write", 6, [5]),  # step 5 is done, and nobody was told
+        (Record, "draw", 1, [6]),  # the validation after the last step is told, its plot is not drawn
     ],
 )
 def test_ctrl_c_within_a_step_saves_the_last_step_whose_weights_are_whole(

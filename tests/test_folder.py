@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gemmazero.errors import GemmaZeroError
-from gemmazero.folder import discard, recover, recover_all, whole_folder, write_file
+from gemmazero.folder import claimed, discard, recover, recover_all, whole_folder, write_file
 
 
 class Crash(BaseException):
@@ -185,3 +185,30 @@ def test_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     write_file(file, b"\x00\xff")
     assert file.read_bytes() == b"\x00\xff"
     assert names(tmp_path) == ["file"]
+
+
+def test_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "folder") as first:
+        (first / "file").write_text("first")
+        with (
+            pytest.raises(GemmaZeroError, match=r'folder" is in use by another process'),
+            whole_folder(tmp_path / "folder"),
+        ):
+            raise AssertionError("it must not get so far")
+    assert (tmp_path / "folder" / "file").read_text() == "first"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_folder_is_free_again_once_it_is_let_go_of(tmp_path: Path) -> None:
+    for _ in range(2):
+        with claimed(tmp_path / "folder"), pytest.raises(GemmaZeroError), claimed(tmp_path / "folder"):
+            pass
+
+
+def test_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
+    make(tmp_path / "there", "old")
+    (tmp_path / "link").symlink_to("there")
+    make(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert content_of(tmp_path / "there") == "new"
+    assert names(tmp_path) == ["link", "there"]

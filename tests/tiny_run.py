@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from gemmazero.data.batches import Batches
 from gemmazero.data.prepare import prepare
 from gemmazero.data.shards import TokenShards
 from gemmazero.model.gemma import Gemma
-from gemmazero.training.run import Run
+from gemmazero.training.run import running
 from gemmazero.training.settings import Request
 from gemmazero.training.stop import Stop
 from gemmazero.training.trainer import Trainer
@@ -98,11 +97,9 @@ def train(request: Request, stop_after: int | None = None) -> list[Any]:
     if stop_after == 0:
         stop.request("a wish")
 
-    def told() -> Generator[Any, None, None]:
-        run = yield from Run.open(request)
-        for event in run.events(stop):
-            yield event
-            if event.step == stop_after:
-                stop.request("a wish")
-
-    return list(told())
+    events = []
+    for event in running(request, stop):
+        events.append(event)
+        if stop_after is not None and getattr(event, "step", None) == stop_after:
+            stop.request("a wish")
+    return events

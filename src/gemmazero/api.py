@@ -35,7 +35,7 @@ from gemmazero.runtime import choose_device, keep_freed_memory
 from gemmazero.storage.locate import RUN_FILE, locate_model, newest_run, run_of
 from gemmazero.storage.model_folder import load_model
 from gemmazero.training.events import Event, Finished, Stopped
-from gemmazero.training.run import Run
+from gemmazero.training.run import running
 from gemmazero.training.settings import Request
 from gemmazero.training.stop import Stop
 
@@ -98,7 +98,7 @@ def resume(run: str | Path | None = None, *, data: str | Path | None = None, **s
     folder = newest_run() if run is None else Path(run)
     if not (folder / RUN_FILE).is_file():
         raise CheckpointError(f'"{folder}" is not a run folder: it has no {RUN_FILE}', "gemmazero train begins a run")
-    return Training(Request(out=folder, data=None if data is None else str(data), settings=settings))
+    return Training(Request(out=folder, data=None if data is None else str(data), settings=settings, resumes=True))
 
 
 class Training:
@@ -118,9 +118,10 @@ class Training:
         return self._request.folder
 
     def __iter__(self) -> Iterator[PrepareEvent | Event]:
-        self._stop = Stop()
-        run = yield from Run.open(self._request)
-        yield from run.events(self._stop)
+        try:
+            yield from running(self._request, self._stop)
+        finally:
+            self._stop = Stop()
 
     def run(self) -> Finished | Stopped:
         """Go to the end without looking; returns the last event."""
@@ -145,8 +146,15 @@ def load(model: str | Path | None = None, *, device: DeviceName = "auto", dtype:
         raise UsageError(f'--dtype "{dtype}" is unknown', f"one of {', '.join(DTYPES)}")
     keep_freed_memory()
     folder = locate_model(model)
+    tokenizer = Tokenizer.load(folder)
     gemma = load_model(folder, device=choose_device(device), dtype=DTYPES[dtype or "fp32"])
-    return LanguageModel(folder, gemma.eval(), Tokenizer.load(folder))
+    if tokenizer.needed_embeddings > gemma.config.vocab_size:
+        raise CheckpointError(
+            f'the tokenizer in "{folder}" gives {tokenizer.needed_embeddings} ids, '
+            f"the model embeds {gemma.config.vocab_size}",
+            "copy there the tokenizer that the model was trained with",
+        )
+    return LanguageModel(folder, gemma.eval(), tokenizer)
 
 
 class LanguageModel:

@@ -1,6 +1,7 @@
 """A folder, or a file, that appears whole or not at all, whatever happens while it is written."""
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,29 +17,62 @@ _TEMPORARY, _REPLACED = ".writing", ".replaced"
 def whole_folder(final: Path) -> Iterator[Path]:
     """An empty temporary folder beside ``final``; on leaving it is synced to disk and takes the name ``final``.
 
-    A folder already called ``final`` stays until the new one is complete. On any failure the temporary folder goes.
+    A folder already called ``final`` stays until the new one is complete; a link is followed. On any failure the
+    temporary folder goes.
 
     Raises:
-        GemmaZeroError: the disk is full, or may not be written to.
+        GemmaZeroError: the disk is full or may not be written to, or another process is writing ``final``.
     """
-    temporary = final.with_name(f".{final.name}{_TEMPORARY}")
+    final = final.resolve()
+    temporary = _beside(final, _TEMPORARY)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        recover(final)
-        temporary.mkdir()
-        yield temporary
-        for path in sorted(temporary.rglob("*")):
-            _sync(path)
-        _sync(temporary)
-        replaced = final.with_name(f".{final.name}{_REPLACED}")
-        if final.exists():
-            final.rename(replaced)
-        temporary.rename(final)
-        _sync(final.parent)
+        with claimed(temporary):
+            _recover_replaced(final)
+            for path in temporary.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            try:
+                yield temporary
+                for path in sorted(temporary.rglob("*")):
+                    _sync(path)
+                _sync(temporary)
+                if final.exists():
+                    final.rename(_beside(final, _REPLACED))
+                temporary.rename(final)
+                _sync(final.parent)
+            finally:
+                recover(final)
     except OSError as error:
         raise _explained(error, final) from error
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make ``folder`` where it is not there, and hold it for this process alone; a process that dies lets go of it.
+
+    Raises:
+        GemmaZeroError: another process holds it.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                break
+        except FileNotFoundError:  # it was renamed or removed before it was ours
+            pass
+        except BlockingIOError:
+            os.close(descriptor)
+            name = folder.name.removeprefix(".").removesuffix(_TEMPORARY)
+            raise GemmaZeroError(
+                f'"{folder.with_name(name)}" is in use by another process', "wait for it to end, or stop it"
+            ) from None
+        os.close(descriptor)
+    try:
+        yield
     finally:
-        recover(final)
+        os.close(descriptor)
 
 
 def recover(final: Path) -> None:
@@ -46,11 +80,8 @@ def recover(final: Path) -> None:
 
     Half-written parts go; the folder that was moved aside comes back where no new one has taken its place.
     """
-    shutil.rmtree(final.with_name(f".{final.name}{_TEMPORARY}"), ignore_errors=True)
-    replaced = final.with_name(f".{final.name}{_REPLACED}")
-    if replaced.exists() and not final.exists():
-        replaced.rename(final)
-    shutil.rmtree(replaced, ignore_errors=True)
+    shutil.rmtree(_beside(final, _TEMPORARY), ignore_errors=True)
+    _recover_replaced(final)
 
 
 def recover_all(parent: Path) -> None:
@@ -62,7 +93,7 @@ def recover_all(parent: Path) -> None:
 
 def discard(folder: Path) -> None:
     """Remove ``folder`` so that a crash half-way never leaves a part of it under its own name."""
-    temporary = folder.with_name(f".{folder.name}{_TEMPORARY}")
+    temporary = _beside(folder, _TEMPORARY)
     folder.rename(temporary)
     shutil.rmtree(temporary)
 
@@ -73,7 +104,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         GemmaZeroError: the disk is full, or may not be written to.
     """
-    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+    temporary = _beside(path, _TEMPORARY)
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         _sync(temporary)
@@ -83,6 +114,17 @@ def write_file(path: Path, content: str | bytes) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise _explained(error, path) from error
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}{suffix}")
+
+
+def _recover_replaced(final: Path) -> None:
+    replaced = _beside(final, _REPLACED)
+    if replaced.exists() and not final.exists():
+        replaced.rename(final)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
@@ -96,4 +138,4 @@ def _sync(path: Path) -> None:
 def _explained(error: OSError, path: Path) -> GemmaZeroError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return GemmaZeroError(f'the disk is full: cannot write "{path}"', "free some space, then run it again")
-    return GemmaZeroError(f'cannot write "{path}": {error.strerror or error}')
+    return GemmaZeroError(f'cannot write "{path}": {error.strerror or error}', "check the path and its rights")

@@ -57,6 +57,6 @@ def choose_device(name: DeviceName) -> "torch.device":
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(device for device, there in present.items() if there))
-    if not present[name]:
+    if not present.get(name):
         raise UsageError(f'no "{name}" device here', f"--device {choose_device('auto').type}")
     return torch.device(name)

@@ -11,8 +11,9 @@ import torch
 from gemmazero.config import ModelConfig, PrepareConfig
 from gemmazero.data.prepare import Prepared, prepare
 from gemmazero.data.shards import TokenShards
-from gemmazero.errors import CheckpointError, DataError, TrainingError, UsageError
+from gemmazero.errors import CheckpointError, DataError, GemmaZeroError, TrainingError, UsageError
 from gemmazero.evaluation.perplexity import evaluate
+from gemmazero.folder import claimed
 from gemmazero.storage.checkpoint import Checkpoint, list_checkpoints
 from gemmazero.storage.locate import best_checkpoint
 from gemmazero.storage.model_folder import load_model
@@ -137,11 +138,42 @@ def test_wish_to_stop_saves_and_the_run_goes_on(request_of: Any) -> None:
     assert [event.step for event in of_kind(events, Stepped)] == [2, 3, 4, 5, 6]
 
 
-def test_run_stopped_before_its_first_step_begins_again(request_of: Any) -> None:
+def test_run_without_a_checkpoint_goes_on_where_it_is_resumed_and_may_begin_anew(request_of: Any) -> None:
     assert [type(event) for event in train(request_of(), stop_after=0)] == [Started, Stopped]
-    events = train(request_of())
-    assert (type(events[0]), events[0].step) == (Resumed, 0)
+    resumed = train(Request(out=request_of().folder, resumes=True), stop_after=0)
+    assert [type(event) for event in resumed] == [Resumed, Stopped]
+    events = train(request_of(batch_size=2, micro_batch_size=2))
+    assert (type(events[0]), events[0].tokens_per_step) == (Started, 32)
     assert isinstance(events[-1], Finished)
+
+
+def test_second_process_in_a_run_folder_is_refused_and_changes_nothing(request_of: Any) -> None:
+    train(request_of(), stop_after=2)
+    folder = request_of().folder
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with claimed(folder), pytest.raises(GemmaZeroError, match="is in use by another process"):
+        train(request_of())
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert isinstance(train(request_of())[-1], Finished)
+
+
+def test_another_model_of_the_same_name_is_another_run(request_of: Any, tmp_path: Path) -> None:
+    train(request_of(), stop_after=2)
+    (tmp_path / "elsewhere").mkdir()
+    wider = tmp_path / "elsewhere" / Path(request_of().preset).name
+    wider.write_text(json.dumps(replace(MODEL, intermediate_size=64).to_json()))
+    with pytest.raises(UsageError, match="began with another model"):
+        train(replace(request_of(), preset=str(wider)))
+    train(request_of())
+    with pytest.raises(UsageError, match="began with another model"):
+        train(replace(request_of(), preset=str(wider)))
+
+
+def test_finished_run_says_so_without_its_data(request_of: Any, tmp_path: Path) -> None:
+    data = prepare_data(tmp_path / "own", documents=80)
+    last = train(request_of(data))[-1]
+    shutil.rmtree(data)
+    assert train(request_of(data)) == train(Request(out=request_of().folder, resumes=True)) == [last]
 
 
 def test_finished_run_says_so_at_once_and_stays_as_it_is(finished: tuple[Path, list[Any]]) -> None:
@@ -164,7 +196,7 @@ def test_other_settings_preset_or_data_are_refused(request_of: Any, tmp_path: Pa
     before = {path: path.read_bytes() for path in request_of().folder.rglob("*") if path.is_file()}
     with pytest.raises(UsageError, match=r"learning_rate was 0\.01 .* cannot become 0\.5"):
         train(request_of(learning_rate=0.5))
-    with pytest.raises(UsageError, match='is a run of "tiny", not of "nano"'):
+    with pytest.raises(UsageError, match='began with another model than "nano"'):
         train(replace(request_of(), preset="nano"))
     other = prepare_data(tmp_path / "other", documents=80, seed=9)
     with pytest.raises(DataError, match="does not hold the data that the run began with"):
@@ -222,7 +254,7 @@ def test_local_text_is_prepared_again_where_the_data_is_gone_and_the_text_is_nam
     text = Path("data/animals.jsonl").rename("animals.jsonl")
     train(request_of(data), stop_after=1)
     shutil.rmtree(data)
-    with pytest.raises(DataError, match='the data folder "data/animals" is gone') as raised:
+    with pytest.raises(DataError, match='data/animals" is gone') as raised:
         train(Request(out=tmp_path / "run"))
     assert "animals.jsonl" in raised.value.hint
     events = train(Request(out=tmp_path / "run", data=str(text)), stop_after=2)
@@ -312,7 +344,7 @@ def test_best_is_named_again_where_a_kill_came_before_it_was(request_of: Any) ->
 
 def test_checkpoint_of_another_run_is_refused(request_of: Any) -> None:
     request = request_of()
-    train(request)
+    train(request, stop_after=2)
     record = json.loads((request.folder / "run.json").read_text()) | {"run_id": "another"}
     (request.folder / "run.json").write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match="belongs to another run"):

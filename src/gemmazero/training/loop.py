@@ -33,23 +33,23 @@ def train(
     A validation that is due comes before the save of the same step, so a resumed run, which starts at the top with
     the state of some step, owes exactly what the uninterrupted run owed there. A new best is saved at once.
     """
-    saved_step = trainer.step
+    is_saved = True
     while True:
         due = trainer.step > 0 and (trainer.step % validate_every == 0 or trainer.step == steps)
         if due and trainer.validated_step != trainer.step:
             validated = validate()
             trainer.validated_step = trainer.step
-            saved_step = -1  # a checkpoint of this step does not know of its validation
+            is_saved = False
             if validated is not None:
                 yield validated
                 if validated.best:
                     yield save()
-                    saved_step = trainer.step
+                    is_saved = True
         reason = stop()  # asked once: a signal may come at any time
         owed = reason or trainer.step == steps or trainer.step % save_every == 0
-        if owed and saved_step != trainer.step:
+        if owed and not is_saved:
             yield save()
-            saved_step = trainer.step
+            is_saved = True
         if trainer.step == steps:
             yield finish()
             return
@@ -57,3 +57,4 @@ def train(
             yield stopped(reason)
             return
         yield trainer.optimizer_step()
+        is_saved = False

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +30,31 @@ class Record:
         self._history = [json.loads(line) for line in history.splitlines()]
         kept = _rewound(_read_lines(folder / METRICS), self._history)
         write_file(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
-        self.finished: Finished | None = None
-        if kept and kept[-1]["event"] == "finished":
-            self.finished = Finished(**{name: value for name, value in kept[-1].items() if name != "event"})
 
     @property
     def history(self) -> str:
         """JSON lines: every step and validation so far, a pure function of the run's settings."""
         return "".join(json.dumps(line) + "\n" for line in self._history)
 
+    @property
+    def step(self) -> int:
+        """The last step told of."""
+        return self._last("stepped")
+
+    @property
+    def validated_step(self) -> int:
+        """The step of the last validation told of."""
+        return self._last("validated")
+
     def write(self, event: Event) -> None:
-        """Append the event to ``metrics.jsonl``; a validation draws the plot anew."""
+        """Append the event to the history and to ``metrics.jsonl``; a validation draws the plot anew."""
         line = {"event": type(event).__name__.lower()} | {
             name: str(value) if isinstance(value, Path) else value for name, value in asdict(event).items()
         }
+        if isinstance(event, Stepped | Validated):
+            self._history.append(_timeless(line))  # first: a file that lacks it is mended when the run goes on
         with (self._folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if isinstance(event, Stepped | Validated):
-            self._history.append(_timeless(line))
         if isinstance(event, Validated):
             self.draw()
 
@@ -78,9 +85,19 @@ class Record:
         figure.savefig(image, format="png")
         write_file(self._folder / PLOT, image.getvalue())
 
+    def _last(self, event: str) -> int:
+        return next((int(line["step"]) for line in reversed(self._history) if line["event"] == event), 0)
+
     def _curve(self, event: str) -> tuple[Any, Any]:
         points = [line for line in self._history if line["event"] == event]
         return np.array([line["step"] for line in points]), np.array([line["loss"] for line in points])
+
+
+def finished(folder: Path) -> Finished | None:
+    """How the run in ``folder`` ended, where it has."""
+    names = [item.name for item in fields(Finished)]
+    last = (_read_lines(folder / METRICS) or [{}])[-1]
+    return Finished(**{name: last[name] for name in names}) if last.keys() == {"event", *names} else None
 
 
 def _rewound(lines: list[dict[str, Any]], history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -101,7 +118,7 @@ def _timeless(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every complete line; what a killed process left of the last one is dropped."""
+    """Every event up to the first line that is none, as a killed process may leave the last one."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -109,9 +126,12 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     lines = []
     for line in text.split("\n")[:-1]:
         try:
-            lines.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
             break
+        if not (isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("step"), int)):
+            break
+        lines.append(event)
     return lines
 
 

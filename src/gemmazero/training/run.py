@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any, Self
 
 import torch
 
-from gemmazero.config import DataReference, PrepareConfig, RunConfig, read_json
+from gemmazero.config import RunConfig, read_json
 from gemmazero.data.batches import Batches, choose_windows
-from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
-from gemmazero.data.shards import MANIFEST, Manifest, TokenShards
+from gemmazero.data.prepare import PrepareEvent
+from gemmazero.data.shards import Manifest, TokenShards
 from gemmazero.data.tokenizer import Tokenizer
-from gemmazero.errors import CheckpointError, DataError, UsageError
+from gemmazero.errors import CheckpointError, DataError
 from gemmazero.evaluation.perplexity import evaluate, window_count
-from gemmazero.folder import recover_all, write_file
+from gemmazero.folder import claimed, recover_all, write_file
 from gemmazero.model.gemma import Gemma
 from gemmazero.runtime import choose_device, set_up
 from gemmazero.storage.checkpoint import (
@@ -30,12 +31,37 @@ from gemmazero.storage.checkpoint import (
 )
 from gemmazero.storage.locate import BEST_FILE, CHECKPOINTS, RUN_FILE
 from gemmazero.storage.model_folder import load_model, save_model
-from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stepped, Stopped, Validated
+from gemmazero.training.data_folder import prepared, prepared_again
+from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stopped, Validated
 from gemmazero.training.loop import train
-from gemmazero.training.record import Record
+from gemmazero.training.record import Record, finished
 from gemmazero.training.settings import Request, changed, resolve
 from gemmazero.training.stop import Stop
 from gemmazero.training.trainer import Best, Trainer
+
+
+def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
+    """All that happens to the run that was asked for, from its folder to its end; one that has ended says so.
+
+    Raises:
+        GemmaZeroError: something a user can mend stands in the way, another process in the folder for one.
+    """
+    folder = request.folder
+    if (folder / RUN_FILE).is_file() and (ended := finished(folder)) is not None:
+        config = RunConfig.from_json(read_json(folder / RUN_FILE))
+        request.refuse_another_model(config)
+        changed(config.train, request.settings)
+        yield ended
+        return
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another")
+    with claimed(folder):
+        try:
+            run = yield from Run.open(request)
+            yield from run.events(stop)
+        finally:
+            with suppress(OSError):  # it stays unless it is empty: nothing came of the run
+                folder.rmdir()
 
 
 class Run:
@@ -66,8 +92,7 @@ class Run:
             self.trainer.load_state_dict({"tensors": state.tensors, "record": state.record})
             self.record = Record(folder, state.history)
         self._name_best()
-        self._is_saved = True
-        self._told_step = self.trainer.step
+        self._saved = self._state_told
         self._validated: Validated | None = None
 
     @classmethod
@@ -78,31 +103,28 @@ class Run:
             GemmaZeroError: data, settings and folder do not fit together, or the newest checkpoint is damaged.
         """
         folder = request.folder
-        is_known = (folder / RUN_FILE).is_file()
-        if is_known:
-            config, told = yield from _recorded(request)
-        elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another")
-        else:
-            config, told = resolve(request, (yield from _prepared(request.source))), ()
         recover_all(folder / CHECKPOINTS)
         checkpoints = list_checkpoints(folder / CHECKPOINTS)
+        is_known = (folder / RUN_FILE).is_file()
+        goes_on = is_known and (request.resumes or bool(checkpoints))  # before its first checkpoint it may begin anew
+        if goes_on:
+            config, told = yield from _recorded(request)
+        elif any(folder.iterdir()) and not is_known:
+            raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another")
+        else:
+            config, told = resolve(request, (yield from prepared(request.source))), ()
         checkpoint = Checkpoint.open(checkpoints[-1]) if checkpoints else None
         if checkpoint is not None:
             checkpoint.verify()
             if checkpoint.run_id != config.run_id:
                 raise CheckpointError(f'"{checkpoint.folder}" belongs to another run than "{folder}"', "move it away")
         run = cls(folder, config, checkpoint)
-        if run.record.finished is None:
-            facts = run._facts()
-            yield run._tell(Resumed(**facts, changed=told) if is_known else Started(**facts))
+        facts = run._facts()
+        yield run._tell(Resumed(**facts, changed=told) if goes_on else Started(**facts))
         return run
 
     def events(self, stop: Stop) -> Iterator[Event]:
         """Train to the end, or until ``stop`` is set. Leaving early, or Ctrl-C between two updates, saves first."""
-        if self.record.finished is not None:
-            yield self.record.finished
-            return
         settings = self.config.train
         events = train(
             self.trainer,
@@ -119,16 +141,26 @@ class Run:
             for event in events:
                 yield self._tell(event)
         except (GeneratorExit, KeyboardInterrupt):
-            if not self._is_saved and self._told_step == self.trainer.step:
-                self._tell(self._save())
+            if self.trainer.is_whole:
+                self._save_what_was_left()
             raise
 
     def _tell(self, event: Event) -> Event:
-        if isinstance(event, Stepped | Validated):
-            self._is_saved = False
         self.record.write(event)
-        self._told_step = event.step
         return event
+
+    def _save_what_was_left(self) -> None:
+        """Save where something is not; a step or a validation that was done and not told of is told, or owed again."""
+        trainer = self.trainer
+        if trainer.stepped is not None and self.record.step < trainer.step:
+            self._tell(trainer.stepped)
+        trainer.validated_step = min(trainer.validated_step, self.record.validated_step)
+        if self._saved != self._state_told:
+            self._tell(self._save())
+
+    @property
+    def _state_told(self) -> tuple[int, int]:
+        return self.record.step, self.record.validated_step
 
     def _validate(self) -> Validated | None:
         """Score the fixed part of the validation split; None where the run has none."""
@@ -151,7 +183,7 @@ class Run:
             step=self.trainer.step,
             loss=evaluation.loss,
             tokens=evaluation.tokens,
-            best=best and (so_far is None or evaluation.loss < so_far.loss),
+            best=best and (so_far is None or evaluation.loss < so_far.loss or so_far.step == self.trainer.step),
             whole=len(windows) == window_count(self.validation, length),
             seconds=time.perf_counter() - started,
         )
@@ -170,7 +202,7 @@ class Run:
         )
         self._name_best()
         retain(checkpoints, keep=self.config.train.keep, best_step=trainer.best.step if trainer.best else None)
-        self._is_saved = True
+        self._saved = self._state_told
         return Saved(step=trainer.step, checkpoint=checkpoint.folder, seconds=time.perf_counter() - started)
 
     def _name_best(self) -> None:
@@ -237,24 +269,12 @@ def _model(config: RunConfig, checkpoint: Checkpoint | None) -> Gemma:
     return model
 
 
-def _prepared(source: str) -> Generator[PrepareEvent, None, Path]:
-    """``source`` where it is a data folder, else the one that it is prepared into."""
-    if (Path(source) / MANIFEST).is_file():
-        return Path(source)
-    yield from preparing(source, None, PrepareConfig())
-    return default_folder(source)
-
-
 def _recorded(request: Request) -> Generator[PrepareEvent, None, tuple[RunConfig, tuple[str, ...]]]:
     """The configuration of the run in ``request.folder`` with what was given anew, and what of that changed."""
     config = RunConfig.from_json(read_json(request.folder / RUN_FILE))
-    if (request.preset or request.init) and request.base.name != config.preset:
-        raise UsageError(
-            f'"{request.folder}" is a run of "{config.preset}", not of "{request.base.name}"',
-            "--out names another folder",
-        )
+    request.refuse_another_model(config)
     settings, told = changed(config.train, request.settings)
-    data = yield from _recorded_data(request.data, config.data)
+    data = yield from prepared_again(request.data, config.data)
     digest = Manifest.read(data).digest
     if digest != config.data.manifest_digest:
         raise DataError(
@@ -262,21 +282,3 @@ def _recorded(request: Request) -> Generator[PrepareEvent, None, tuple[RunConfig
             f"it began with {config.data.source}; see {RUN_FILE}",
         )
     return replace(config, train=settings, data=replace(config.data, folder=str(data))), told
-
-
-def _recorded_data(given: str | None, recorded: DataReference) -> Generator[PrepareEvent, None, Path]:
-    """Where the run's data is: ``given`` is a data folder or the source; prepared again where its folder is gone."""
-    data = Path(given or recorded.folder)
-    if given is not None and not (data / MANIFEST).is_file():
-        data = default_folder(given)
-    if data.exists() or data != Path(recorded.folder):
-        return data
-    revision = recorded.revision
-    if revision is not None and revision.startswith("sha256:"):  # local files: only their name is recorded
-        if given is None:
-            raise DataError(
-                f'the data folder "{data}" is gone', f'--data names "{recorded.source}", or where the folder is now'
-            )
-        revision = None
-    yield from preparing(given or recorded.source, data, replace(PrepareConfig(**recorded.options), revision=revision))
-    return data

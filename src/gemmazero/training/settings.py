@@ -27,6 +27,7 @@ class Request:
         data: a data folder, or a SOURCE to prepare.
         init: a model folder whose weights the run starts from.
         settings: the fields of TrainConfig that were given.
+        resumes: whether what was left out is as the run in ``out`` has it.
 
     Raises:
         UsageError: a name is unknown, or a value out of range.
@@ -37,6 +38,7 @@ class Request:
     data: str | None = None
     init: Path | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    resumes: bool = False
 
     def __post_init__(self) -> None:
         TrainConfig(**_with_defaults(self.base, self.settings))  # a wrong value is an error before any work
@@ -49,19 +51,31 @@ class Request:
     @property
     def source(self) -> str:
         """Where the data is, or is prepared from."""
-        return self.data or DEFAULT_SOURCE
+        return DEFAULT_SOURCE if self.data is None else self.data
 
     @property
     def base(self) -> Preset:
         """The model and the defaults that the run starts from."""
         if self.init is None:
-            return find_preset(self.preset or DEFAULT_PRESET)
+            return find_preset(DEFAULT_PRESET if self.preset is None else self.preset)
         if self.preset is not None:
             raise UsageError("--init brings its own model: it excludes --preset", "leave --preset out")
         model = ModelConfig.read(self.init / "config.json")
-        return Preset(
-            name=self.init.name, model=model, train={"sequence_length": min(512, model.max_position_embeddings)}
-        )
+        name = self.init.parents[1].name if self.init.parent.name == "checkpoints" else self.init.name
+        return Preset(name=name, model=model, train={"sequence_length": min(512, model.max_position_embeddings)})
+
+    def refuse_another_model(self, config: RunConfig) -> None:
+        """Raises UsageError where a preset or a first model was given that is not the run's."""
+        if self.preset is None and self.init is None:
+            return
+        wanted = self.base.model
+        if self.init is None:
+            wanted = wanted.with_vocabulary(config.model.vocab_size, cast(int, config.model.eos_token_id))
+        if wanted != config.model or config.init != _absolute(self.init):
+            raise UsageError(
+                f'the run "{self.folder}" began with another model than "{self.preset or self.init}"',
+                "--out names another folder",
+            )
 
 
 def resolve(request: Request, data: Path) -> RunConfig:
@@ -97,14 +111,14 @@ def resolve(request: Request, data: Path) -> RunConfig:
         model=model,
         train=train,
         data=DataReference(
-            folder=str(data),
+            folder=str(data.absolute()),
             manifest_digest=manifest.digest,
             tokenizer_digest=manifest.tokenizer_digest,
             source=manifest.source,
             revision=manifest.revision,
             options={**manifest.options, "subset": manifest.subset},
         ),
-        init=None if request.init is None else str(request.init),
+        init=_absolute(request.init),
     )
 
 
@@ -128,6 +142,10 @@ def changed(recorded: TrainConfig, given: Mapping[str, Any]) -> tuple[TrainConfi
     told = [f"{name}: {getattr(recorded, name)} → {value}" for name, value in differing.items()
             if kinds[name] == "equivalent"]  # fmt: skip
     return dataclasses.replace(recorded, **differing), tuple(told)
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
 
 
 def _with_defaults(base: Preset, given: Mapping[str, Any]) -> dict[str, Any]:

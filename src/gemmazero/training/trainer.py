@@ -49,6 +49,7 @@ class Trainer:
         self.tokens = 0
         self.loss = math.nan
         self.validated_step = 0
+        self.stepped: Stepped | None = None
         self.best: Best | None = None
         model.model.gradient_checkpointing = config.gradient_checkpointing
         model.train()
@@ -73,10 +74,10 @@ class Trainer:
             if not 1.0 <= scaler.get_scale() < scale:
                 raise TrainingError(
                     f"the gradient of step {self.step + 1} is not finite (loss {loss:g})",
-                    "the last checkpoint is good; start a new run from it with --init and a lower --learning-rate",
+                    "begin a new run with a lower --learning-rate; --init RUN begins with the weights of a checkpoint",
                 )
             loss, gradient_norm = self._gradient()
-        self.step += 1  # first: whoever sees a step that no event has told of knows the weights may be torn
+        self.step += 1  # before the weights move: see is_whole
         for part in self.optimizer.parts:
             scaler.step(part)
         scaler.update()
@@ -84,7 +85,7 @@ class Trainer:
         step_tokens = self.config.batch_size * self.config.sequence_length
         self.batch, self.tokens, self.loss = self.batch + 1, self.tokens + step_tokens, loss
         seconds = time.perf_counter() - started
-        return Stepped(
+        self.stepped = Stepped(
             step=self.step,
             loss=loss,
             learning_rate=learning_rate,
@@ -94,6 +95,12 @@ class Trainer:
             tokens_per_second=step_tokens / seconds,
             memory_bytes=memory_bytes(self.device),
         )
+        return self.stepped
+
+    @property
+    def is_whole(self) -> bool:
+        """False while a step is under way that has touched the weights: nothing must be saved then."""
+        return self.stepped is None or self.stepped.step == self.step
 
     def _gradient(self) -> tuple[float, float]:
         """The batch's mean loss, and the norm of its gradient before clipping; the clipped gradient is in place."""

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+
+from gemmazero.config import DataReference
+from gemmazero.data.prepare import Prepared
+from gemmazero.data.shards import Manifest
+from gemmazero.errors import DataError
+from gemmazero.training.data_folder import prepared, prepared_again
+
+
+def returned(generator: object) -> tuple[list[object], Path]:
+    events: list[object] = []
+    try:
+        while True:
+            events.append(next(generator))  # type: ignore[call-overload]
+    except StopIteration as end:
+        return events, end.value
+
+
+def reference(folder: Path, source: str, revision: str | None = None) -> DataReference:
+    manifest = Manifest.read(folder)
+    options = {**manifest.options, "subset": manifest.subset}
+    return DataReference(
+        folder=str(folder), manifest_digest=manifest.digest, tokenizer_digest=manifest.tokenizer_digest,
+        source=source, revision=revision, options=options,
+    )  # fmt: skip
+
+
+def test_data_folder_is_taken_as_it_is(tiny_data: Path) -> None:
+    assert returned(prepared(str(tiny_data))) == ([], tiny_data)
+    assert returned(prepared_again(None, reference(tiny_data, "animals"))) == ([], tiny_data)
+
+
+def test_source_is_prepared_into_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    events, folder = returned(prepared("sample"))
+    assert folder == Path("data/sample")
+    assert isinstance(events[-1], Prepared)
+    assert Manifest.read(folder).source == "sample"
+
+
+def test_local_text_that_is_gone_is_asked_for(tiny_data: Path, tmp_path: Path) -> None:
+    gone = reference(tiny_data, "animals.jsonl", "sha256:0")
+    gone = DataReference(**{**vars(gone), "folder": str(tmp_path / "gone")})
+    with pytest.raises(DataError, match="is gone") as raised:
+        returned(prepared_again(None, gone))
+    assert "animals.jsonl" in raised.value.hint
