@@ -1,6 +1,6 @@
 """Decoding one sequence, side by side with transformers: tokens a second, 32 + 128 tokens, in interleaved rounds.
 
-    python benchmarks/decoding.py [--shape b18|270m] [--rounds 5]
+python benchmarks/decoding.py [--shape b18|270m] [--rounds 5]
 """
 
 import argparse

@@ -34,6 +34,12 @@ RUN = RunConfig(
         ({"num_hidden_layers": True}, "num_hidden_layers must be a positive whole number"),
         ({"query_pre_attn_scalar": 24.0}, "query_pre_attn_scalar must be a positive whole number"),
         ({"sliding_window": None}, "sliding_window must be a positive whole number"),
+        ({"hidden_size": 10**30}, "hidden_size must be a positive whole number up to 16777216"),
+        ({"query_pre_attn_scalar": 10**400}, "query_pre_attn_scalar must be a positive whole number up to"),
+        ({"sliding_window": 10**30}, "sliding_window must be a positive whole number up to"),
+        ({"rope_theta": 10**400}, "rope_theta must be a positive number"),
+        ({"rope_theta": 1e300}, "rope_theta must be a positive number that float32 can hold"),
+        ({"rms_norm_eps": 1e-300}, "rms_norm_eps must be a positive number that float32 can hold"),
         ({"rope_theta": 0.0}, "rope_theta must be a positive number"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a positive number"),
         ({"rope_scaling_factor": "8"}, "rope_scaling_factor must be a positive number"),
@@ -82,14 +88,31 @@ def test_config_is_read_from_a_file(tmp_path: Path) -> None:
         (b"[1]", "JSON object"),
         (b"\xff", "cannot read"),
         (b"{", "cannot read"),
+        (b"[" * 100_000, "cannot read"),
+        (b'{"steps": ' + b"1" * 5000 + b"}", "cannot read"),
     ],
 )
 def test_unreadable_json_is_a_config_error(content: bytes | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as raised:
         read_json(path)
+    assert raised.value.hint
+
+
+def test_byte_order_mark_is_no_json(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b'\xef\xbb\xbf{"steps": 3}')
+    assert read_json(path) == {"steps": 3}
+
+
+def test_config_that_cannot_be_used_names_the_file_to_mend(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(MODEL.to_json() | {"head_dim": 15}))
+    with pytest.raises(ConfigError, match="head_dim must be even") as raised:
+        ModelConfig.read(path)
+    assert raised.value.hint == f'mend it in "{path}"'
 
 
 def test_folder_in_place_of_a_file_is_a_config_error(tmp_path: Path) -> None:
@@ -102,7 +125,15 @@ def test_folder_in_place_of_a_file_is_a_config_error(tmp_path: Path) -> None:
     [
         ({"steps": 0}, "--steps must be at least 1, not 0"),
         ({"steps": 1.5}, '--steps must be of type int, not "1.5"'),
-        ({"learning_rate": float("inf")}, "--learning-rate must be a number"),
+        ({"learning_rate": float("inf")}, "--learning-rate must be at most 1e[+]38"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be a number"),
+        ({"learning_rate": 10**400}, "--learning-rate must be at most 1e[+]38"),
+        ({"learning_rate": -(10**400)}, "--learning-rate must be at least 0"),
+        ({"seed": 2**63}, "--seed must be at most 9223372036854775807"),
+        ({"threads": 1025}, "--threads must be at most 1024"),
+        ({"batch_size": 10**21}, "--batch-size must be at most 1048576"),
+        ({"keep": 10**21}, "--keep must be at most 2147483647"),
+        ({"steps": 10**5000}, "--steps must be at most 2147483647"),
         ({"schedule": "linear"}, '--schedule "linear" is unknown'),
         ({"gradient_checkpointing": 1}, "--gradient-checkpointing must be of type bool"),
         ({"min_learning_rate": 1.0, "learning_rate": 0.1}, "min_learning_rate 1 is above learning_rate 0.1"),
@@ -111,8 +142,24 @@ def test_folder_in_place_of_a_file_is_a_config_error(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_training_setting_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=said) as raised:
         TrainConfig(**changes)
+    assert raised.value.hint
+
+
+def test_largest_settings_are_taken() -> None:
+    assert TrainConfig(seed=2**63 - 1, threads=1024, batch_size=2**20).threads == 1024
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "subset", "revision", "split", "text_column"])
+def test_empty_text_is_not_a_setting_left_out(name: str) -> None:
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} must not be empty"):
+        PrepareConfig(**{name: ""})
+
+
+def test_text_setting_is_a_text() -> None:
+    with pytest.raises(UsageError, match='--tokenizer must be of type str, not "5"'):
+        PrepareConfig(tokenizer=5)  # type: ignore[arg-type]
 
 
 def test_everything_cannot_be_held_out() -> None:
@@ -144,3 +191,10 @@ def test_run_with_an_unknown_setting_is_refused() -> None:
     record["train"]["dropout"] = 0.1
     with pytest.raises(ConfigError, match="dropout"):
         RunConfig.from_json(record)
+
+
+@pytest.mark.parametrize("part", [5, [1], None])
+def test_run_whose_model_is_no_object_is_refused(part: Any) -> None:
+    with pytest.raises(ConfigError, match="unreadable") as raised:
+        RunConfig.from_json(RUN.to_json() | {"model": part})
+    assert raised.value.hint

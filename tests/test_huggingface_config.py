@@ -175,6 +175,12 @@ LINEAR = {"rope_type": "linear", "factor": 8.0}
         (flat(GEMMA3, rope_parameters={FULL: LINEAR}, rope_scaling={**LINEAR, "factor": 4.0}), "factor is given twice"),
         (flat(GEMMA3, rope_parameters={FULL: {"rope_theta": 5.0}}), "given twice, as 5.0 and as 1000000.0"),
         (flat(GEMMA2, rope_parameters={FULL: LINEAR}), "not supported"),
+        (flat(GEMMA3, rope_parameters={FULL: 5}), 'full_attention must be an object, not "5"'),
+        (flat(GEMMA3, rope_parameters=0), 'rope_parameters must be an object, not "0"'),
+        (flat(GEMMA2, rope_parameters=[1]), 'rope_parameters must be an object, not "[1]"'),
+        (flat(GEMMA2, rope_scaling="linear"), 'rope_scaling must be an object, not "linear"'),
+        (flat(GEMMA3, layer_types=None, num_hidden_layers=10**30), "num_hidden_layers must be at most 10000"),
+        (flat(GEMMA3, rope_theta=10**400), "rope_theta must be a positive number"),
         (flat(GEMMA3, rope_theta="big"), "rope_theta must be a positive number"),
     ],
 )  # fmt: skip

@@ -96,5 +96,6 @@ def test_unknown_preset_is_answered_with_all() -> None:
 
 
 def test_missing_preset_file_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="no such file") as raised:
         find_preset(str(tmp_path / "shape.json"))
+    assert raised.value.hint

@@ -232,6 +232,8 @@ def evaluating(
         if config is None:
             raise DataError(f'"{loaded.folder}" belongs to no run: its data is not known', "--data names a data folder")
         data = config.data.folder
+        if not Path(data).exists():
+            raise DataError(f'the run\'s data folder "{data}" is gone', "--data names where it is now")
     shards = TokenShards(Path(data), split)
     if shards.manifest.tokenizer_digest != loaded.tokenizer.without_prompt_template().digest:
         raise DataError(

@@ -5,7 +5,6 @@ Every setting's default, meaning and unit is written once, here; the command lin
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 
 from gemmazero.errors import ConfigError, UsageError
 from gemmazero.huggingface_config import config_json, model_settings
-from gemmazero.setting import check_settings, setting
+from gemmazero.setting import LARGEST_SEED, check_settings, setting
 
 LayerType = Literal["sliding_attention", "full_attention"]
 ModelType = Literal["gemma3_text", "gemma2"]
@@ -25,6 +24,9 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DEFAULT_SOURCE = "roneneldan/TinyStories"
 RUNS = Path("runs")  # where run folders are made and looked for
 DEFAULT_MAX_TOKENS = 256  # that generate and chat write
+
+_LARGEST_SIZE = 2**24  # the product of any two still counts bytes in 64 bits
+_FLOAT32 = (1e-38, 1e38)  # what is neither nothing nor infinite in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +65,15 @@ class ModelConfig:
                      "num_key_value_heads", "head_dim", "query_pre_attn_scalar", "sliding_window",
                      "max_position_embeddings"):  # fmt: skip
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ConfigError(f'{name} must be a positive whole number, not "{value}"')
+            if type(value) is not int or not 1 <= value <= _LARGEST_SIZE:
+                raise ConfigError(f'{name} must be a positive whole number up to {_LARGEST_SIZE}, not "{value}"')
         for name in ("rope_theta", "rope_local_base_freq", "rope_scaling_factor", "rms_norm_eps", "initializer_range",
                      "attn_logit_softcapping", "final_logit_softcapping"):  # fmt: skip
             value = getattr(self, name)
             if value is None and name.endswith("softcapping"):
                 continue
-            if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
-                raise ConfigError(f'{name} must be a positive number, not "{value}"')
+            if type(value) not in (int, float) or not _FLOAT32[0] <= value <= _FLOAT32[1]:
+                raise ConfigError(f'{name} must be a positive number that float32 can hold, not "{value}"')
             object.__setattr__(self, name, float(value))  # transformers takes no whole number here
         if type(self.tie_word_embeddings) is not bool:
             raise ConfigError(f'tie_word_embeddings must be true or false, not "{self.tie_word_embeddings}"')
@@ -120,12 +122,16 @@ class ModelConfig:
         try:
             return cls(**model_settings(config))
         except TypeError as error:
-            raise ConfigError(f"unreadable model config: {error}") from error
+            raise ConfigError(f"unreadable model config: {error}", "copy it again from where it came from") from error
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """The config in a JSON file. Raises ConfigError where there is none or it cannot be used."""
-        return cls.from_json(read_json(path))
+        record = read_json(path)
+        try:
+            return cls.from_json(record)
+        except ConfigError as error:
+            raise ConfigError(error.message, error.hint or f'mend it in "{path}"') from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +139,7 @@ class TrainConfig:
     """Everything that decides what a run computes, and how it is carried out."""
 
     steps: int = setting(3000, "Optimizer steps in all.", panel="Length", minimum=1)
-    batch_size: int = setting(32, "Sequences an optimizer step.", panel="Length", minimum=1)
+    batch_size: int = setting(32, "Sequences an optimizer step.", panel="Length", minimum=1, maximum=2**20)
     sequence_length: int = setting(512, "Tokens a sequence.", panel="Length", minimum=2)
     micro_batch_size: int = setting(
         8, "Sequences on the device at once; the rest of the batch is accumulated.", panel="Machine",
@@ -156,9 +162,13 @@ class TrainConfig:
     gradient_checkpointing: bool = setting(
         False, "Recompute activations in the backward pass: less memory, a third more time.", panel="Machine"
     )
-    seed: int = setting(0, "Seed of the weights and of the data's order.", panel="Length", minimum=0)
+    seed: int = setting(
+        0, "Seed of the weights and of the data's order.", panel="Length", minimum=0, maximum=LARGEST_SEED
+    )
     device: DeviceName = setting("auto", "auto, cpu, cuda or mps.", panel="Machine", kind="equivalent")
-    threads: int = setting(0, "CPU threads; 0 takes every core.", panel="Machine", kind="equivalent", minimum=0)
+    threads: int = setting(
+        0, "CPU threads; 0 takes every core.", panel="Machine", kind="equivalent", minimum=0, maximum=1024
+    )
     validate_every: int = setting(250, "Steps between validations.", panel="Validating and saving", minimum=1)
     validation_tokens: int = setting(
         262_144, "Validation tokens, a fixed part of the split; 0 takes all of it.", panel="Validating and saving",
@@ -182,7 +192,7 @@ class TrainConfig:
             )
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
-                raise UsageError(f"{name} must be below 1, not {getattr(self, name):g}")
+                raise UsageError(f"{name} must be below 1, not {getattr(self, name):g}", f"lower --{name}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,12 +215,16 @@ class PrepareConfig:
     )
     max_documents: int = setting(0, "Stop after so many documents a split; 0 takes all.", panel="Documents", minimum=0)
     min_characters: int = setting(1, "Drop documents of fewer characters, trimmed.", panel="Documents", minimum=1)
-    seed: int = setting(0, "Seed of the held-out share, and of sample's stories.", panel="Documents", minimum=0)
+    seed: int = setting(
+        0, "Seed of the held-out share, and of sample's stories.", panel="Documents", minimum=0, maximum=LARGEST_SEED
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
         if self.validation_fraction >= 1:
-            raise UsageError(f"validation_fraction must be below 1, not {self.validation_fraction:g}")
+            raise UsageError(
+                f"validation_fraction must be below 1, not {self.validation_fraction:g}", "lower --validation-fraction"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,18 +272,22 @@ class RunConfig:
                 data=DataReference(**record["data"]),
                 init=record["init"],
             )
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"unreadable run.json: {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"unreadable run.json: {error}", "copy it again from where it came from") from error
 
 
 def read_json(path: Path) -> Any:
     """The JSON object in ``path``. Raises ConfigError where there is none."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(f'no such file: "{path}"') from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f'cannot read "{path}": {error}') from error
+        raise ConfigError(f'no such file: "{path}"', "check its path, or copy it there") from None
+    except OSError as error:
+        raise ConfigError(
+            f'cannot read "{path}": {error.strerror or error}', "check the path and its rights"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f'cannot read "{path}": {error}', "copy it again from where it came from") from error
     if not isinstance(record, dict):
-        raise ConfigError(f'"{path}" does not hold a JSON object')
+        raise ConfigError(f'"{path}" does not hold a JSON object', "copy it again from where it came from")
     return record

@@ -64,6 +64,8 @@ _COPIED = (
     "pad_token_id", "bos_token_id", "eos_token_id",
 )  # fmt: skip
 
+_MOST_LAYERS = 10_000
+
 _COMPUTED = {
     "hidden_activation": "gelu_pytorch_tanh",
     "attention_bias": False,
@@ -119,18 +121,20 @@ def _layer_types(config: Mapping[str, Any]) -> tuple[str, ...]:
             raise ConfigError(f'{key} "{config[key]}": transformers ignores it here', "write layer_types instead")
     if type(every) is not int or every < 1 or type(layers) is not int:
         raise ConfigError("sliding_window_pattern and num_hidden_layers must be positive whole numbers")
+    if layers > _MOST_LAYERS:
+        raise ConfigError(f"num_hidden_layers must be at most {_MOST_LAYERS}")
     return tuple("sliding_attention" if (layer + 1) % every else "full_attention" for layer in range(layers))
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, float]:
     """Bases and linear scaling from either spelling: transformers 5's ``rope_parameters``, or the older flat keys."""
-    parameters, scaling = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
+    parameters, scaling = _object("rope_parameters", config), _object("rope_scaling", config)
     if config["model_type"] == "gemma2":
         theta = _theta("rope_theta", parameters, config, 10_000.0)
         return {"rope_theta": theta, "rope_scaling_factor": _scaling_factor(parameters, scaling)}
-    if not isinstance(parameters, dict) or set(parameters) - {"full_attention", "sliding_attention"}:
+    if set(parameters) - {"full_attention", "sliding_attention"}:
         raise ConfigError("rope_parameters of Gemma 3 must be nested by layer type: transformers drops all else")
-    full, sliding = parameters.get("full_attention") or {}, parameters.get("sliding_attention") or {}
+    full, sliding = _object("full_attention", parameters), _object("sliding_attention", parameters)
     if _scaling_factor(sliding, {}) != 1.0:
         raise ConfigError("RoPE scaling on sliding layers is not supported", "scale full_attention alone")
     return {
@@ -140,15 +144,23 @@ def _rope(config: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def _object(key: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The object under ``key``; an empty one where there is none."""
+    found = config.get(key)
+    if found is not None and not isinstance(found, dict):
+        raise ConfigError(f'{key} must be an object, not "{found}"')
+    return found or {}
+
+
 def _theta(flat: str, nested: Mapping[str, Any], config: Mapping[str, Any], default: float) -> Any:
     return _agreed(flat, nested.get("rope_theta"), config.get(flat), default)
 
 
-def _scaling_factor(*spellings: Any) -> Any:
+def _scaling_factor(*spellings: Mapping[str, Any]) -> Any:
     """By how much positions are divided: what every spelling that says so agrees on."""
     factors = []
     for rope in spellings:
-        if not isinstance(rope, dict) or set(rope) - {"type", "rope_type", "factor", "rope_theta"}:
+        if set(rope) - {"type", "rope_type", "factor", "rope_theta"}:
             raise ConfigError(
                 f'RoPE parameters "{rope}" are not supported', "only rope_type, factor and rope_theta are"
             )

@@ -23,7 +23,7 @@ from program import Program
         (["convert"], "error: missing argument 'SOURCE'", "hint: gemmazero convert --help"),
         (["generate"], "error: give a PROMPT or --prompts FILE", 'hint: gemmazero generate "Once upon a time"'),
         (["generate", "a", "--prompts", "b"], "error: give a PROMPT or --prompts FILE", "hint: "),
-        (["generate", "a", "--top-p", "2"], "error: --top-p must be at most 1", ""),
+        (["generate", "a", "--top-p", "2"], "error: --top-p must be at most 1", "hint: --top-p"),
     ],
 )
 def test_wrong_usage_is_an_error_a_hint_and_exit_code_two(
@@ -70,7 +70,30 @@ def test_ctrl_c_while_data_is_prepared_leaves_nothing_behind(tmp_path: Path) -> 
         talk = process.stderr.read()
     assert process.returncode == 130
     assert "Traceback" not in talk
+    assert talk.endswith("stopped at once by Ctrl-C; to do it again:\n  gemmazero prepare sample\n")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_error_that_ctrl_c_caused_is_a_ctrl_c() -> None:
+    script = """
+import sys
+from gemmazero.cli import app, boundary
+from gemmazero.errors import CheckpointError
+sys.argv = ["gemmazero", "importing", "a b"]
+@app.app.command()
+def importing(name: str) -> None:
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed")
+    except ImportError as error:
+        raise CheckpointError("cannot read", "pip install") from error
+sys.exit(boundary.run())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "\nstopped at once by Ctrl-C; to do it again:\n  gemmazero importing 'a b'\n"
 
 
 def test_bug_keeps_its_traceback() -> None:

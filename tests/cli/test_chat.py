@@ -1,9 +1,12 @@
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from gemmazero.cli.app import app
@@ -54,9 +57,31 @@ def test_mistakes_are_told_and_the_conversation_goes_on(chat_model: Path, tmp_pa
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 6
     for part, error in zip(
-        ('"/nope"', "/save needs", "messages", "no such", "no such", "tokens long"), errors, strict=True
+        ('"/nope"', "/save needs", "messages", "no such", "cannot write", "tokens long"), errors, strict=True
     ):
         assert part in error
+
+
+def test_save_that_fails_leaves_what_was_saved_before(
+    chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = tmp_path / "talk.json"
+    talk.write_text("precious", encoding="utf-8")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert "error: the disk is full" in chat(chat_model, "Hello", f"/save {talk}").stderr
+    assert talk.read_text(encoding="utf-8") == "precious"
+    assert list(tmp_path.iterdir()) == [talk]
+
+
+def test_closed_input_ends_the_conversation(story_model: Path) -> None:
+    program = [sys.executable, "-m", "gemmazero", "chat", "--model", str(story_model)]
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"Traceback" not in done.stderr
 
 
 def test_exit_ends_the_conversation(story_model: Path) -> None:

@@ -31,6 +31,21 @@ def test_problem_is_a_line_each_without_colour(capsys: pytest.CaptureFixture[str
     assert lines == ['error: no such file: "' + "x" * 300 + '"', "hint: gemmazero prepare", "error: alone"]
 
 
+def test_what_json_cannot_say_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        console.result_json({"loss": float("nan")})
+    assert capsys.readouterr().out == ""
+
+
+def test_streams_that_the_shell_closed_are_nowhere() -> None:
+    script = (
+        "import sys; from gemmazero.cli import console; console.set_up(); console.result('a'); console.say('b');"
+        "sys.exit(3 + len(sys.stdin.read()) + console.is_terminal())"
+    )
+    closing = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-W", "error", "-c", script]
+    assert subprocess.run(closing, check=False).returncode == 3
+
+
 def test_narrow_encoding_replaces_instead_of_failing() -> None:
     script = (
         "from gemmazero.cli import console; console.set_up(); console.result('na\\u00efve'); console.say('\\u2014')"

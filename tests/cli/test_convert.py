@@ -28,3 +28,12 @@ def test_mismatch_is_said_first(story_model: Path, tmp_path: Path) -> None:
     verdict = replace(api.convert(story_model, tmp_path / "out"), mismatched_texts=3)
     assert "NOT the same model" in in_words(verdict).splitlines()[0]
     assert "3 differ" in in_words(verdict)
+
+
+def test_wrong_next_tokens_are_counted_in_words(story_model: Path, tmp_path: Path) -> None:
+    verdict = api.convert(story_model, tmp_path / "out")
+    assert "  wrong  " not in in_words(verdict)
+    told = in_words(replace(verdict, different_next_tokens=5, wrong_next_tokens=2))
+    assert "NOT the same model" in told
+    assert f"{verdict.next_tokens} next tokens, 5 chosen otherwise" in told
+    assert "wrong      2 of those" in told

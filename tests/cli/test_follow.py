@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer
 from test_figures import STARTED, STEPPED, validated
 
 from gemmazero.cli.follow import follow
+from gemmazero.data.prepare import Opened
 from gemmazero.training.events import Event, Finished, Stopped
 
 
@@ -66,9 +66,9 @@ def test_json_is_one_object_with_the_promised_keys(capsys: pytest.CaptureFixture
 
 def test_ctrl_c_asks_the_run_to_stop_and_prints_the_command_that_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(typer.Exit) as raised:
+    with pytest.raises(SystemExit) as raised:
         follow(Script(STARTED, STEPPED, replace(STEPPED, step=21), interrupts=1), as_json=True)  # type: ignore[arg-type]
-    assert raised.value.exit_code == 130
+    assert raised.value.code == 130
     captured = capfd.readouterr()
     assert "stopped by Ctrl-C after step" in captured.err
     assert "  gemmazero resume 'runs/a b'\n" in captured.err
@@ -78,9 +78,33 @@ def test_ctrl_c_asks_the_run_to_stop_and_prints_the_command_that_goes_on(capfd: 
 
 def test_second_ctrl_c_interrupts_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as raised:
         follow(Script(STARTED, STEPPED, replace(STEPPED, step=21), interrupts=2), as_json=False)  # type: ignore[arg-type]
+    assert raised.value.code == 130
     captured = capfd.readouterr()
     assert "gemmazero resume 'runs/a b'" in captured.err
     assert captured.out == ""
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_before_the_run_begins_interrupts_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        follow(Script(Opened("sample", None), *WHOLE, interrupts=1), as_json=False)  # type: ignore[arg-type]
+    assert "stopping" not in capfd.readouterr().err
+
+
+def test_ctrl_c_after_the_last_step_does_not_promise_to_stop(capfd: pytest.CaptureFixture[str]) -> None:
+    class Validating(Script):
+        """Interrupted after the last step, when it does not ask any more."""
+
+        def __iter__(self) -> Iterator[Event]:
+            yield STARTED
+            yield replace(STEPPED, step=STARTED.steps)
+            os.kill(os.getpid(), signal.SIGINT)
+            yield WHOLE[-1]
+
+    follow(Validating(), as_json=False)  # type: ignore[arg-type]
+    captured = capfd.readouterr()
+    assert "every step is done, the last validation is not; Ctrl-C again stops at once" in captured.err
+    assert "stopping after this step" not in captured.err
+    assert "is finished, at step 100" in captured.out

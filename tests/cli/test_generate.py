@@ -37,13 +37,29 @@ def test_prompts_with_line_breaks_come_from_json_lines(story_model: Path, tmp_pa
     assert [record["prompt"] for record in found] == ["One\ntwo", ""]
 
 
-@pytest.mark.parametrize("line", ["no json", "[]", '{"text": "a"}', '{"prompt": 1}'])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_prompts_end_where_a_line_ends_and_nowhere_else(story_model: Path, tmp_path: Path, mark: bytes) -> None:
+    plain, lines = tmp_path / "prompts.txt", tmp_path / "prompts.jsonl"
+    plain.write_bytes(mark + "one\u2028two\x0cthree\x85four\r\nfive\n".encode())
+    lines.write_bytes(mark + '{"prompt": "one\u2028two"}\n'.encode())
+    found = records(generate(story_model, "--prompts", plain, "--json"))
+    assert [record["prompt"] for record in found] == ["one\u2028two\x0cthree\x85four", "five"]
+    assert [record["prompt"] for record in records(generate(story_model, "--prompts", lines, "--json"))] == [
+        "one\u2028two"
+    ]
+
+
+def test_more_samples_than_memory_are_wrong_usage(story_model: Path) -> None:
+    assert generate(story_model, "Once", "--samples", 10**21).exit_code == 2
+
+
+@pytest.mark.parametrize("line", ["no json", "[]", '{"text": "a"}', '{"prompt": 1}', "[" * 9000])
 def test_json_line_without_a_prompt_is_named(story_model: Path, tmp_path: Path, line: str) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(line, encoding="utf-8")
     result = generate(story_model, "--prompts", prompts)
     assert isinstance(result.exception, DataError)
-    assert line in result.exception.message
+    assert line[:80] in result.exception.message
 
 
 def test_streamed_text_is_the_text(story_model: Path) -> None:

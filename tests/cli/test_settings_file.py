@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from gemmazero.cli.settings_file import read_settings
-from gemmazero.errors import ConfigError
+from gemmazero.config import TrainConfig
+from gemmazero.errors import ConfigError, UsageError
 
 
 def written(folder: Path, text: str) -> Path:
@@ -37,6 +38,8 @@ def test_settings_file_holds_settings_and_places(tmp_path: Path) -> None:
         ('schedule = "linear"', "must be one of cosine, wsd, constant", ""),
         ("preset = 15", "preset in", ""),
         ("steps = ", "is not TOML", "a setting a line"),
+        ("steps = " + "1" * 5000, "is not TOML", "a setting a line"),
+        ("steps = " + "[" * 9000, "is not TOML", "a setting a line"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, line: str, message: str, hint: str) -> None:
@@ -44,6 +47,19 @@ def test_wrong_settings_are_named(tmp_path: Path, line: str, message: str, hint:
         read_settings(written(tmp_path, line))
     assert message in raised.value.message
     assert hint in raised.value.hint
+    assert raised.value.hint
+
+
+def test_byte_order_mark_is_no_setting(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"\xef\xbb\xbfsteps = 5")
+    assert read_settings(path) == {"steps": 5}
+
+
+def test_number_that_nothing_can_hold_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path, "learning_rate = " + "1" * 400)
+    with pytest.raises(UsageError, match="--learning-rate must be at most"):
+        TrainConfig(**read_settings(path))
 
 
 def test_missing_and_undecodable_files_are_named(tmp_path: Path) -> None:

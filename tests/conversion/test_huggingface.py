@@ -1,7 +1,9 @@
 import json
 import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gemmazero.config import ModelConfig
+from gemmazero.conversion import huggingface
 from gemmazero.conversion.huggingface import convert
 from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.errors import CheckpointError, DataError
@@ -149,6 +152,36 @@ def test_model_that_transformers_computes_otherwise_is_a_mismatch(
     assert not verdict.ok
     assert verdict.largest_logit_difference > verdict.logit_tolerance
     assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_other_choice_of_the_next_token_than_a_clear_best_is_a_mismatch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = saved(tmp_path / "source", replace(CONFIG, final_logit_softcapping=None, tie_word_embeddings=False))
+    ids = huggingface._probe(model)
+    top = model(ids)[0, 0].detach().topk(2)
+    real = huggingface._transformers_logits
+
+    def swapped(folder: Path, ids: Tensor) -> Tensor:
+        logits = real(folder, ids).clone()
+        logits[0, 0, top.indices[0]] = top.values[1] - 1e-4  # no longer the best
+        return logits
+
+    monkeypatch.setattr(huggingface, "_transformers_logits", swapped)
+    verdict = convert(tmp_path / "source", tmp_path / "out")
+    assert (verdict.next_tokens, verdict.different_next_tokens, verdict.wrong_next_tokens) == (74, 1, 1)
+    assert not verdict.ok
+
+
+def test_broken_transformers_is_told_and_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "source")
+    hollow = ModuleType("transformers")
+    hollow.__spec__ = ModuleSpec("transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers", hollow)
+    with pytest.raises(CheckpointError, match="transformers is installed, but cannot be imported") as raised:
+        convert(tmp_path / "source", tmp_path / "out")
+    assert "gemmazero[verify]" in raised.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_tokenizer_that_transformers_reads_otherwise_is_a_mismatch(

@@ -7,7 +7,8 @@ from gemmazero.conversion.verdict import SAMPLE_TEXTS, Verdict
 VERDICT = Verdict(
     folder=Path("out"), to="huggingface", dtype="fp32", logits_compared="this and that", sequences=2,
     sequence_length=37, longer_than_window=True, largest_logit_difference=1e-6, logit_tolerance=1e-5,
-    tolerance_reason="rounding", largest_rounding_difference=0.0, tokenizers_compared="this and that", texts=9,
+    tolerance_reason="rounding", next_tokens=74, different_next_tokens=0, wrong_next_tokens=0,
+    largest_rounding_difference=0.0, tokenizers_compared="this and that", texts=9,
     mismatched_texts=0, trimmed_embeddings=0,
 )  # fmt: skip
 
@@ -20,6 +21,11 @@ def test_verdict_is_ok_where_nothing_differs() -> None:
 def test_one_difference_is_enough() -> None:
     assert not replace(VERDICT, largest_logit_difference=1.1e-5).ok
     assert not replace(VERDICT, mismatched_texts=1).ok
+    assert not replace(VERDICT, different_next_tokens=1, wrong_next_tokens=1).ok
+
+
+def test_another_choice_within_the_tolerance_is_no_difference() -> None:
+    assert replace(VERDICT, different_next_tokens=1).ok
 
 
 def test_json_says_all_and_whether_it_is_ok() -> None:

@@ -135,11 +135,6 @@ def test_batch_larger_than_an_epoch_shows_each_window_as_often(shards: TokenShar
     assert np.bincount(batch.ids[:, 0] // 10, minlength=10).tolist() == [3] * 10
 
 
-def test_epoch_of_a_batch_is_that_of_its_first_window(shards: TokenShards) -> None:
-    batches = Batches(shards, batch_size=3, sequence_length=10, seed=0)
-    assert [batches.epoch_of(number) for number in range(8)] == [0, 0, 0, 0, 1, 1, 1, 2]
-
-
 def test_tensors_are_owned_and_aligned(shards: TokenShards) -> None:
     for batch_size in (1, 2):
         batch = Batches(shards, batch_size=batch_size, sequence_length=7, seed=0)[0]

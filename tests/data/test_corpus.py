@@ -15,7 +15,7 @@ def surveyed(texts: Iterable[str | None], validation: Iterable[str | None] | Non
     first = list(texts)
     second = None if validation is None else list(validation)
     own = (lambda: iter(second)) if second is not None else None
-    return survey(Splits(lambda: iter(first), own), PrepareConfig(**options))  # type: ignore[arg-type]
+    return survey(Splits("stories", lambda: iter(first), own), PrepareConfig(**options))  # type: ignore[arg-type]
 
 
 def split(corpus: Corpus, side: str) -> list[str]:
@@ -105,5 +105,26 @@ def test_most_documents_are_of_each_split_and_count_only_what_is_kept() -> None:
 
 
 def test_no_document_left_is_an_error_that_tells_why() -> None:
-    with pytest.raises(DataError, match="no document left: 1 shorter than 3 characters, 2 not valid UTF-8"):
+    with pytest.raises(DataError) as raised:
         surveyed(["ab", None, None], ["validation text"], min_characters=3)
+    said = 'no document left of "stories": 1 shorter than 3 characters, 2 not valid UTF-8'
+    assert raised.value.message == said
+
+
+@pytest.mark.parametrize(
+    ("texts", "least", "what", "hint"),
+    [
+        ([], 1, "0 empty, 0 not valid", "has text in it"),
+        ([""], 1, "1 empty, 0 not valid", "has text in it"),
+        ([None], 1, "0 empty, 1 not valid", "iconv"),
+        (["ab"], 3, "1 shorter than 3 characters", "--min-characters"),
+        ([], 3, "0 shorter than 3 characters", "has text in it"),
+    ],
+)
+def test_no_document_left_is_answered_with_what_would_leave_one(
+    texts: list[str | None], least: int, what: str, hint: str
+) -> None:
+    with pytest.raises(DataError) as raised:
+        surveyed(texts, min_characters=least)
+    assert what in raised.value.message
+    assert hint in raised.value.hint

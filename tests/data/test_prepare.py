@@ -218,6 +218,47 @@ def test_changed_source_is_refused(source: Path, tmp_path: Path) -> None:
         prepare(str(source), tmp_path / "out", BYTES)
 
 
+def test_folder_with_a_manifest_of_something_else_is_never_replaced(source: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "manifest.json").write_text('{"name": "my site", "icons": []}')
+    for _ in range(2):
+        before = contents(site)
+        for overwrite in (False, True):
+            with pytest.raises(DataError, match="is not a data folder") as error:
+                prepare(str(source), site, BYTES, overwrite=overwrite)
+            assert error.value.hint
+        assert contents(site) == before
+        (site / "index.html").write_text("precious")
+
+
+def test_data_folder_that_holds_something_else_too_is_not_replaced(source: Path, tmp_path: Path) -> None:
+    prepare(str(source), tmp_path / "out", BYTES)
+    (tmp_path / "out/notes.md").write_text("precious")
+    with pytest.raises(DataError, match=r"notes\.md"):
+        prepare(str(source), tmp_path / "out", BYTES, overwrite=True)
+    assert (tmp_path / "out/notes.md").read_text() == "precious"
+
+
+@pytest.mark.parametrize("tokenizer", ["gpt3", "bpe:0", "bpe:many", "no/such/tokenizer.json"])
+def test_wrong_tokenizer_is_told_before_the_source_is_looked_for(tokenizer: str, tmp_path: Path) -> None:
+    events = preparing(str(tmp_path / "absent.txt"), tmp_path / "out", replace(BYTES, tokenizer=tokenizer))
+    with pytest.raises(GemmaZeroError, match="tokenizer"):
+        next(events)
+
+
+@pytest.mark.parametrize("name", ["train-00000.bin", "validation-00000.bin", "tokenizer.json", "tokenizer_config.json"])
+def test_folder_with_a_changed_byte_is_not_reused(name: str, source: Path, tmp_path: Path) -> None:
+    prepare(str(source), tmp_path / "out", BYTES)
+    file = tmp_path / "out" / name
+    data = bytearray(file.read_bytes())
+    data[10] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=f'"{name}" is not what was written') as error:
+        prepare(str(source), tmp_path / "out", BYTES)
+    assert "--overwrite" in error.value.hint
+
+
 def test_damaged_folder_is_not_reused_and_can_be_replaced(source: Path, tmp_path: Path) -> None:
     prepare(str(source), tmp_path / "out", BYTES)
     (tmp_path / "out/validation-00000.bin").write_bytes(b"")

@@ -167,10 +167,16 @@ def test_absent_file_is_told_with_the_nearest_name(tmp_path: Path) -> None:
     assert error.value.hint == 'did you mean "sample"?'
 
 
-@pytest.mark.parametrize("source", ["texts/absent.txt", "/absent/folder", "absent", "", "a\0b", "x" * 5000])
+@pytest.mark.parametrize("source", ["texts/absent.txt", "/absent/folder", "absent", "a\0b", "x" * 5000])
 def test_what_cannot_be_a_hub_id_is_a_missing_file(source: str) -> None:
     with pytest.raises(DataError):
         open_source(source, CONFIG)
+
+
+def test_no_source_is_the_folder_that_one_is_in() -> None:
+    with pytest.raises(UsageError, match="must not be empty") as error:
+        open_source("", CONFIG)
+    assert "Hub dataset id" in error.value.hint
 
 
 def test_file_of_another_kind_and_folder_without_text_list_the_kinds(tmp_path: Path) -> None:

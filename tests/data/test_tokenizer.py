@@ -249,10 +249,17 @@ def test_bytes_that_are_no_text_are_an_error(tmp_path):
         Tokenizer.load(tmp_path)
 
 
-@pytest.mark.parametrize("path", ["absent", "absent/tokenizer.json", "."])
+@pytest.mark.parametrize("path", ["absent", "absent/tokenizer.json"])
 def test_a_missing_tokenizer_is_an_error(tmp_path, path):
     with pytest.raises(DataError, match="no such tokenizer"):
         Tokenizer.load(tmp_path / path)
+
+
+def test_a_folder_without_a_tokenizer_is_not_answered_with_names_of_others(tmp_path):
+    with pytest.raises(DataError, match=r"no tokenizer\.json in") as caught:
+        Tokenizer.load(tmp_path)
+    assert "copy it there" in caught.value.hint
+    assert "gpt2" not in caught.value.hint
 
 
 def test_no_end_token_is_an_error_that_says_how_to_name_one(foreign):
@@ -262,7 +269,7 @@ def test_no_end_token_is_an_error_that_says_how_to_name_one(foreign):
     assert "eos_token" in caught.value.hint
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{"])
+@pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000])
 def test_a_damaged_tokenizer_config_is_an_error(foreign, content):
     (foreign / "tokenizer_config.json").write_text(content)
     with pytest.raises(DataError, match="JSON object"):

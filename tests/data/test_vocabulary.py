@@ -128,7 +128,7 @@ def test_the_smallest_size_needs_no_text():
     assert trained_vocabulary("257", list, turn_tokens=False).to_str() == byte_vocabulary().to_str()
 
 
-@pytest.mark.parametrize("size", ["", "many", "-5", "1e3", "256", "200001", "٣٠٠", " 300", "3_00"])
+@pytest.mark.parametrize("size", ["", "many", "-5", "1e3", "256", "200001", "٣٠٠", " 300", "3_00", "9" * 5000])
 def test_a_size_out_of_range_is_wrong_usage(size):
     with pytest.raises(UsageError, match="whole number from 257 to 200000"):
         trained_vocabulary(size, lambda: STORIES, turn_tokens=False)

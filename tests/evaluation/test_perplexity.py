@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from gemmazero.data.shards import TokenShards
-from gemmazero.errors import DataError
+from gemmazero.errors import CheckpointError, DataError
 from gemmazero.evaluation import perplexity
 from gemmazero.evaluation.perplexity import evaluate, evaluating, window_count
 from gemmazero.model.gemma import Gemma
@@ -77,6 +77,16 @@ def test_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary(shards: T
     evaluation = evaluate(model, shards, sequence_length=LENGTH)
     assert evaluation.loss == pytest.approx(math.log(VOCABULARY), rel=1e-6)
     assert evaluation.perplexity == pytest.approx(VOCABULARY, rel=1e-5)
+
+
+def test_model_of_no_numbers_is_an_error(shards: TokenShards) -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.model.norm.weight[0] = math.nan
+    with pytest.raises(CheckpointError, match="loss is nan") as raised:
+        evaluate(model, shards, sequence_length=LENGTH)
+    assert raised.value.hint
+    assert model.training
 
 
 def test_windows_longer_than_the_split_are_one_window(shards: TokenShards) -> None:

@@ -6,12 +6,17 @@ from tiny_gemma import random_gemma, spelling_gemma, transformers_twin
 
 from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.errors import UsageError
-from gemmazero.inference.continuation import Continuation, Piece, continue_text, continuing
+from gemmazero.inference.continuation import Continuation, Piece, continuing
 from gemmazero.inference.sampling import Sampler
 
 GREEDY = Sampler(temperature=0)
 BYTES = make_tokenizer("bytes", list, turn_tokens=False)
 CHAT_BYTES = make_tokenizer("bytes", list, turn_tokens=True)
+
+
+def continue_text(model, tokenizer, prompts, **options) -> list[Continuation]:
+    events = continuing(model, tokenizer, prompts, **options)
+    return [event for event in events if isinstance(event, Continuation)]
 
 
 def spelled(text: str, tokenizer: Tokenizer = BYTES, *, prompt: str = "", **options) -> Continuation:

@@ -112,11 +112,21 @@ def test_everything_off_leaves_every_token():
     assert_same_choice(sampler().filtered(logits(), SEEN), logits())
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-12, 1e-3])
+@pytest.mark.parametrize("temperature", [0.0, 1e-320, 1e-50, 1e-12, 1e-3])
 def test_coldest_draw_is_the_likeliest_token(temperature):
     rows = logits(scale=50.0)
     generators = [row_generator(1, row) for row in range(3)]
     assert sampler(temperature=temperature)(rows, SEEN, generators).tolist() == rows.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("values", [
+    {"temperature": 1e-50}, {"temperature": 1e38}, {"repetition_penalty": 0.001}, {"repetition_penalty": 1000.0},
+    {"temperature": 1e-50, "repetition_penalty": 0.001, "top_p": 1e-50, "min_p": 1e-50, "top_k": 1},
+])  # fmt: skip
+def test_extreme_values_still_give_probabilities(values):
+    rows = torch.tensor([[1e30, -1e30, 0.0, 1e30], [0.0, 0.0, 0.0, 0.0], [-1e-30, 1e-30, -5.0, 5.0]])
+    probabilities = sampler(**values).filtered(rows, [[0, 1, 2, 3]] * 3).softmax(dim=-1)
+    torch.testing.assert_close(probabilities.sum(dim=-1), torch.ones(3))
 
 
 def test_draws_follow_the_probabilities():
@@ -169,6 +179,8 @@ def test_rows_and_seeds_have_randomness_of_their_own():
         ("min_p", 2),
         ("repetition_penalty", 0.0),
         ("repetition_penalty", -1.0),
+        ("repetition_penalty", 1e-50),
+        ("repetition_penalty", 1e38),
     ],
 )
 def test_value_out_of_range_is_refused_by_its_option_name(option, value):

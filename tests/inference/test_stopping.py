@@ -39,3 +39,9 @@ def test_nothing_passes_after_a_stop_text():
 def test_an_empty_stop_text_is_refused():
     with pytest.raises(UsageError, match=r"^--stop must not be empty$"):
         StopScanner(["a", ""])
+
+
+def test_a_string_is_one_stop_text():
+    scanner = StopScanner("abc")
+    assert scanner.push("a b c abc d") == "a b c "
+    assert scanner.found

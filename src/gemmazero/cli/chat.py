@@ -20,6 +20,7 @@ from gemmazero.cli.explain import explain
 from gemmazero.cli.options import given, with_settings
 from gemmazero.config import DEFAULT_MAX_TOKENS, read_json
 from gemmazero.errors import UsageError
+from gemmazero.folder import write_file
 from gemmazero.inference.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _obey(conversation: "Conversation", line: str) -> None:
             conversation.reset()
             console.say("begun anew")
         case "/save":
-            Path(argument).write_text(json.dumps(conversation.to_json(), indent=1) + "\n", encoding="utf-8")
+            write_file(Path(argument), json.dumps(conversation.to_json(), indent=1) + "\n")
             console.say(f"saved {len(conversation.exchanges)} turns to {argument}")
         case "/load":
             conversation.from_json(read_json(Path(argument)))

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,7 +14,10 @@ INTERRUPTED = 130  # the exit code after Ctrl-C: 128 + SIGINT
 
 
 def set_up() -> None:
-    """Let every stream replace what its encoding cannot write or read, instead of failing on it."""
+    """Let every stream replace what its encoding cannot write or read; one that the shell closed is nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open to the end
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -26,8 +30,11 @@ def result(text: str, end: str = "\n") -> None:
 
 
 def result_json(record: Mapping[str, Any]) -> None:
-    """Write one JSON object to stdout, on a line of its own, in ASCII: exact in every encoding."""
-    result(json.dumps(record))
+    """Write one JSON object to stdout, on a line of its own, in ASCII: exact in every encoding.
+
+    Raises ValueError for a number that JSON cannot say, such as NaN.
+    """
+    result(json.dumps(record, allow_nan=False))
 
 
 def say(text: str = "", end: str = "\n") -> None:

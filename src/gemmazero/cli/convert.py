@@ -45,9 +45,14 @@ def in_words(verdict: "Verdict") -> str:
         f"  logits     {verdict.logits_compared}",
         f"             {length}; largest difference {verdict.largest_logit_difference:.2g}",
         f"             up to {verdict.logit_tolerance:.2g} is alike: {verdict.tolerance_reason}",
+        f"             {verdict.next_tokens} next tokens, {verdict.different_next_tokens} chosen otherwise",
         f"  tokenizer  {verdict.tokenizers_compared}",
         f"             {verdict.texts} texts, {verdict.mismatched_texts} differ",
     ]
+    if verdict.wrong_next_tokens:
+        lines.append(
+            f"  wrong      {verdict.wrong_next_tokens} of those next tokens: the tolerance does not explain them"
+        )
     if verdict.largest_rounding_difference:
         lines.append(
             f"  rounding   to {verdict.dtype} moved a logit by up to {verdict.largest_rounding_difference:.2g}"

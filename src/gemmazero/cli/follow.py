@@ -4,15 +4,14 @@ import contextlib
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from gemmazero.cli import console
-from gemmazero.cli.progress import watch
+from gemmazero.cli.progress import LiveProgress, PlainProgress, watch
 from gemmazero.training.events import Finished, Resumed, Started, Stopped
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 def follow(training: "Training", *, as_json: bool) -> None:
     """Draw a run's events to the end and print its result.
 
-    Ctrl-C asks the run to stop after the current step, which saves it; the exit code is then 130.
+    Ctrl-C asks the run to stop after the current step, which saves it; the exit code is then 130. Before the run
+    begins there is nothing to save, and Ctrl-C interrupts at once.
     """
     from gemmazero.cli.preparation import PreparationProgress
     from gemmazero.data.prepare import PrepareEvent
@@ -33,9 +33,9 @@ def follow(training: "Training", *, as_json: bool) -> None:
             if isinstance(event, PrepareEvent):
                 preparation.show(event)
                 continue
-            progress.show(event)
             if isinstance(event, Started | Resumed):
-                stack.enter_context(_stopped_by_ctrl_c(training))
+                stack.enter_context(_stopped_by_ctrl_c(training, progress))
+            progress.show(event)
             if isinstance(event, Finished | Stopped):
                 last = event
     assert last is not None, "a run ends with Finished or Stopped"
@@ -44,28 +44,30 @@ def follow(training: "Training", *, as_json: bool) -> None:
     if isinstance(last, Stopped):
         console.say(f"stopped by {last.reason} after step {last.step:,}, all of it saved; to go on:")
         console.say(f"  {_resume_command(training.folder)}")
-        raise typer.Exit(console.INTERRUPTED)
+        sys.exit(console.INTERRUPTED)
     if not as_json:
         console.result(_summary(training.folder, last, was_finished=progress.figures.steps == 0))
     console.say(f'next: gemmazero generate "Once upon a time" --model {shlex.quote(str(training.folder))}')
 
 
 @contextlib.contextmanager
-def _stopped_by_ctrl_c(training: "Training") -> Iterator[None]:
-    """The first Ctrl-C asks the run to stop; the second interrupts at once."""
+def _stopped_by_ctrl_c(training: "Training", progress: PlainProgress | LiveProgress) -> Iterator[None]:
+    """The first Ctrl-C asks the run to stop; the second ends it at once, with the command that goes on."""
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         training.stop("Ctrl-C")
+        is_last = progress.figures.step == progress.figures.steps
+        then = b"every step is done, the last validation is not" if is_last else b"stopping after this step"
         # sys.stderr may be in the middle of a write, and must not be entered twice
-        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+        os.write(2, b"\n%b; Ctrl-C again stops at once\n" % then)
 
     before = signal.signal(signal.SIGINT, ask)
     try:
         yield
     except KeyboardInterrupt:
         console.say(f"stopped at once; to go on from the last checkpoint:\n  {_resume_command(training.folder)}")
-        raise
+        sys.exit(console.INTERRUPTED)
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -38,7 +38,7 @@ def generate(
         Path | None,
         typer.Option(help='A file of prompts, one a line; in a .jsonl file under the key "prompt".', metavar="FILE"),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Continuations of each prompt.", metavar="N", min=1)] = 1,
+    samples: Annotated[int, typer.Option(help="Continuations of each prompt.", metavar="N", min=1, max=10_000)] = 1,
     max_tokens: MaxTokensOption = DEFAULT_MAX_TOKENS,
     stop: Annotated[
         list[str] | None, typer.Option(help="Stop before this text; may be given several times.", metavar="TEXT")
@@ -91,7 +91,7 @@ def _read_prompts(prompt: str | None, path: Path | None) -> list[str]:
         raise UsageError("give a PROMPT or --prompts FILE, one of the two", 'gemmazero generate "Once upon a time"')
     try:
         if path is not None:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").split("\n")  # a prompt may hold other ends of a line
             prompts = [_prompt_of(line) if path.suffix == ".jsonl" else line for line in lines if line.strip()]
             if not prompts:
                 raise DataError(f'no prompt in "{path}"', "write one a line")
@@ -106,7 +106,7 @@ def _read_prompts(prompt: str | None, path: Path | None) -> list[str]:
 def _prompt_of(line: str) -> str:
     try:
         prompt = json.loads(line)["prompt"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         prompt = None
     if not isinstance(prompt, str):
         raise DataError(f'no JSON object with the text "prompt": "{line[:80]}"', 'a line is {"prompt": "…"}')

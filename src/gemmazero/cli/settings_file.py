@@ -19,11 +19,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises ConfigError for a file that cannot be read, an unknown key, or a value of the wrong type.
     """
     try:
-        record = tomllib.loads(path.read_text(encoding="utf-8"))
+        record = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError(f'{reason}: "{path}"', "--config takes a TOML file") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f'"{path}" is not TOML: {error}', "write a setting a line: steps = 300") from error
     known: Mapping[str, Any] = dict.fromkeys(PLACES, str) | {
         item.name: item.type for item in dataclasses.fields(TrainConfig)
@@ -36,7 +36,10 @@ def read_settings(path: Path) -> dict[str, Any]:
                 f"did you mean {close[0]}?" if close else "gemmazero train --help names them, here with underscores",
             )
         if not _fits(value, known[key]):
-            raise ConfigError(f'{key} in "{path}" must be {_described(known[key])}, not "{value}"')
+            raise ConfigError(
+                f'{key} in "{path}" must be {_described(known[key])}, not "{value}"',
+                "gemmazero train --help tells what each setting means",
+            )
     return record
 
 

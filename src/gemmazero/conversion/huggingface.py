@@ -1,6 +1,7 @@
 """Any Gemma 2 or 3 folder → a plain transformers folder, and proof that the two are one model."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,11 @@ def _judge(model: Gemma, tokenizer: Tokenizer, folder: Path, dtype: StoredDtype)
     exact = _logits(model, ids)
     _round(model, _DTYPES[dtype])
     rounded = _logits(model, ids)
+    written = reader.logits(folder, ids)
     largest = float(rounded.abs().max())
+    tolerance = _RELATIVE_TOLERANCE * largest
+    best, second = rounded.topk(2).values.unbind(-1)
+    differs = written.argmax(-1) != rounded.argmax(-1)
     slides = "sliding_attention" in model.config.layer_types
     ours = [_spelled(tokenizer.encode(text), tokenizer.decode) for text in SAMPLE_TEXTS]
     theirs = reader.spell(folder)
@@ -97,9 +102,12 @@ def _judge(model: Gemma, tokenizer: Tokenizer, folder: Path, dtype: StoredDtype)
         sequences=len(ids),
         sequence_length=ids.shape[1],
         longer_than_window=not slides or ids.shape[1] > model.config.sliding_window,
-        largest_logit_difference=float((reader.logits(folder, ids) - rounded).abs().max()),
-        logit_tolerance=_RELATIVE_TOLERANCE * largest,
+        largest_logit_difference=float((written - rounded).abs().max()),
+        logit_tolerance=tolerance,
         tolerance_reason=f"float32 rounding: {_RELATIVE_TOLERANCE:g} of the largest logit, {largest:.3g}",
+        next_tokens=ids.numel(),
+        different_next_tokens=int(differs.sum()),
+        wrong_next_tokens=int((differs & (best - second > tolerance)).sum()),
         largest_rounding_difference=float((rounded - exact).abs().max()),
         tokenizers_compared=f"OUT read by {reader.name}, SOURCE read by GemmaZero; ids, and the text decoded from them",
         texts=len(SAMPLE_TEXTS),
@@ -151,12 +159,14 @@ class _Reader:
 
 
 def _reader() -> _Reader:
-    try:
-        import transformers
-    except ImportError:
+    if importlib.util.find_spec("transformers") is None:
         name = "GemmaZero too (transformers is not installed, so nothing independent was compared)"
         return _Reader(name, _our_logits, _our_spelling)
-    return _Reader(f"transformers {transformers.__version__}", _transformers_logits, _transformers_spelling)
+    try:
+        from transformers import AutoModelForCausalLM, AutoTokenizer, __version__  # noqa: F401 - loaded when asked for
+    except ImportError as error:
+        raise CheckpointError(f"transformers is installed, but cannot be imported: {error}", _MEND) from error
+    return _Reader(f"transformers {__version__}", _transformers_logits, _transformers_spelling)
 
 
 def _our_logits(folder: Path, ids: Tensor) -> Tensor:
@@ -169,20 +179,20 @@ def _our_spelling(folder: Path) -> list[_Spelled]:
 
 
 def _transformers_logits(folder: Path, ids: Tensor) -> Tensor:
-    import transformers
+    from transformers import AutoModelForCausalLM
 
     with _reading_by_transformers():
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
         )
         return _logits(lambda ids: model(ids, use_cache=False).logits.float(), ids)
 
 
 def _transformers_spelling(folder: Path) -> list[_Spelled]:
-    import transformers
+    from transformers import AutoTokenizer
 
     with _reading_by_transformers():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
         def decode(ids: list[int]) -> str:
             return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -21,6 +21,9 @@ class Verdict:
     largest_logit_difference: float
     logit_tolerance: float
     tolerance_reason: str
+    next_tokens: int  # positions at which the likeliest next token was compared
+    different_next_tokens: int  # where the two sides choose differently
+    wrong_next_tokens: int  # of those, where the best two logits are further apart than the tolerance
     largest_rounding_difference: float  # how far storing the weights in ``dtype`` moved a logit
     tokenizers_compared: str  # the two sides, in words
     texts: int
@@ -30,7 +33,8 @@ class Verdict:
     @property
     def ok(self) -> bool:
         """Whether nothing differed by more than the tolerance."""
-        return self.largest_logit_difference <= self.logit_tolerance and self.mismatched_texts == 0
+        alike = self.largest_logit_difference <= self.logit_tolerance and self.wrong_next_tokens == 0
+        return alike and self.mismatched_texts == 0
 
     def to_json(self) -> dict[str, Any]:
         """Every field, and ``ok``."""

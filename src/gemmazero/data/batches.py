@@ -53,10 +53,6 @@ class Batches:
         # Owned and aligned: a matrix product may round differently for a tensor that begins between two 16-byte lines.
         return Batch(ids=tokens[:, :-1].clone(), targets=tokens[:, 1:].clone())
 
-    def epoch_of(self, number: int) -> int:
-        """The epoch in which batch ``number`` begins, 0 for the first."""
-        return number * self._batch_size // self.windows
-
     def _starts(self, places: NDArray[np.int64]) -> list[int]:
         """Where in the split the windows begin that stand at ``places`` of the endless sequence of epochs."""
         starts = np.empty_like(places)

@@ -61,11 +61,7 @@ def survey(splits: Splits, config: PrepareConfig) -> Corpus:
         position = _hash(data, config.seed)
         smallest, largest = min(smallest, position), max(largest, position)
     if not kept:
-        raise DataError(
-            f"no document left: {dropped['short']} shorter than {config.min_characters} characters, "
-            f"{dropped['invalid']} not valid UTF-8",
-            "--min-characters sets what is too short" if dropped["short"] else "",
-        )
+        raise _nothing_left(splits.name, config, dropped)
     for text in _kept(splits.validation, config, dropped) if splits.validation else ():
         kept, text_bytes = kept + 1, text_bytes + len(text.encode())
     held_out_below = min(max(int(config.validation_fraction * _HASHES), smallest + 1), largest)
@@ -94,6 +90,18 @@ def _kept(documents: Documents, config: PrepareConfig, dropped: Counter[str] | N
                 yield text
 
     return islice(good(), config.max_documents or None)
+
+
+def _nothing_left(source: str, config: PrepareConfig, dropped: Counter[str]) -> DataError:
+    short, invalid = dropped["short"], dropped["invalid"]
+    what = "empty" if config.min_characters == 1 else f"shorter than {config.min_characters} characters"
+    if invalid:
+        hint = "iconv -t utf-8 converts text that is written in another encoding"
+    elif short and config.min_characters > 1:
+        hint = "a lower --min-characters keeps shorter documents"
+    else:
+        hint = "name a source that has text in it"
+    return DataError(f'no document left of "{source}": {short} {what}, {invalid} not valid UTF-8', hint)
 
 
 def _hash(text: bytes, seed: int) -> int:

@@ -10,11 +10,24 @@ from typing import Any
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.corpus import Corpus, survey
-from gemmazero.data.shards import MANIFEST, SPLITS, Manifest, ShardWriter, Split, SplitFacts, TokenShards, file_facts
+from gemmazero.data.shards import (
+    MANIFEST,
+    SPLITS,
+    Manifest,
+    ShardWriter,
+    Split,
+    SplitFacts,
+    TokenShards,
+    file_facts,
+    split_of,
+)
 from gemmazero.data.sources import Source, open_source, without_endings
 from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
+from gemmazero.data.vocabulary import check_size
 from gemmazero.errors import DataError
 from gemmazero.folder import whole_folder
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 _DOCUMENTS_A_BLOCK = 512
 _ROUND_TRIP_DOCUMENTS = 1000
@@ -116,10 +129,13 @@ def preparing(
     folder = out or default_folder(source)
     config = dataclasses.replace(config, tokenizer=config.tokenizer or ("bpe:1024" if source == "sample" else "gpt2"))
     existing = _existing(folder, overwrite)
+    if not existing:
+        _check_tokenizer(config)
     opened = open_source(source, config)
     yield Opened(opened.name, opened.revision)
     if existing:
         _refuse_difference(folder, existing, opened, config)
+        _verify(folder, existing)
         yield Prepared(PrepareReport(folder, existing, time.monotonic() - started, reused=True))
         return
     corpus = survey(opened.load(), config)
@@ -144,9 +160,27 @@ def _existing(folder: Path, overwrite: bool) -> Manifest | None:
     if not (folder / MANIFEST).is_file():
         raise DataError(f'"{folder}" exists and is not a data folder', "--out names another folder")
     if overwrite:
+        _refuse_foreign_files(folder)
         return None
     train, _ = (TokenShards(folder, split) for split in SPLITS)
     return train.manifest
+
+
+def _refuse_foreign_files(folder: Path) -> None:
+    """A folder of another kind may have a manifest.json too, and nothing of somebody else's is ever removed."""
+    names = sorted(path.name for path in folder.iterdir())
+    foreign = [name for name in names if name not in (MANIFEST, *TOKENIZER_FILES) and split_of(name) is None]
+    if foreign or not any(map(split_of, names)):
+        holds = f'it holds "{foreign[0]}"' if foreign else "it holds no tokens"
+        raise DataError(f'"{folder}" is not a data folder, {holds}', "--out names another folder, or move that away")
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """Raises DataError where a file is no longer what the manifest says."""
+    for split in SPLITS:
+        TokenShards(folder, split).verify()
+    for name in TOKENIZER_FILES:
+        manifest.verify_file(folder / name)
 
 
 def _refuse_difference(folder: Path, existing: Manifest, source: Source, config: PrepareConfig) -> None:
@@ -169,6 +203,15 @@ def _options(config: PrepareConfig) -> dict[str, Any]:
     options = dataclasses.asdict(config) | {"validation_fraction": float(config.validation_fraction)}
     del options["subset"], options["revision"]  # they have a place of their own in the manifest
     return options | {"tokenizer": Path(config.tokenizer or "").absolute().name}
+
+
+def _check_tokenizer(config: PrepareConfig) -> None:
+    """Refuse a tokenizer that cannot be, before the source is read, or downloaded, for nothing."""
+    kind, _, size = (config.tokenizer or "").partition(":")
+    if kind == "bpe":
+        check_size(size, turn_tokens=config.turn_tokens)
+    elif kind != "gpt2":  # whose files may need a network
+        _tokenizer(config)
 
 
 def _tokenizer(config: PrepareConfig, corpus: Corpus | None = None) -> Tokenizer:

@@ -101,6 +101,11 @@ class Manifest:
     @classmethod
     def _from_json(cls, record: Any, folder: Path) -> Self:
         version = record.get("format_version") if isinstance(record, dict) else None
+        if version is None:
+            raise DataError(
+                f'"{folder}" is not a data folder: its {MANIFEST} is of something else',
+                "gemmazero prepare SOURCE --out DIR makes one",
+            )
         if version != 1:
             raise DataError(
                 f'"{folder}" has data format version "{version}", this GemmaZero reads 1',
@@ -120,7 +125,12 @@ class Manifest:
 
     def token_files(self, split: Split) -> list[str]:
         """The names of a split's token files, in order."""
-        return sorted(name for name in self.files if _split_of(name) == split)
+        return sorted(name for name in self.files if split_of(name) == split)
+
+    def verify_file(self, path: Path) -> None:
+        """Compare a file of the data folder with its size and SHA-256 sum. Raises DataError where they differ."""
+        if not path.is_file() or file_facts(path) != self.files[path.name]:
+            raise _damaged(path.parent, f'"{path.name}" is not what was written')
 
 
 class TokenShards:
@@ -176,8 +186,7 @@ class TokenShards:
     def verify(self) -> None:
         """Compare the split's files with the manifest's SHA-256 sums, and every id with the vocabulary's size."""
         for name, ids in zip(self.manifest.token_files(self.split), self._files, strict=True):
-            if file_facts(self.folder / name) != self.manifest.files[name]:
-                raise _damaged(self.folder, f'"{name}" is not what was written')
+            self.manifest.verify_file(self.folder / name)
             for start in range(0, len(ids), _READ_BYTES):
                 if int(ids[start : start + _READ_BYTES].max()) >= self.manifest.vocab_size:
                     raise _damaged(self.folder, f'"{name}" holds ids beyond the vocabulary')
@@ -262,7 +271,7 @@ def file_facts(path: Path) -> FileFacts:
         return FileFacts(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _split_of(name: str) -> str | None:
+def split_of(name: str) -> str | None:
     """The split whose token file this is; None for any other file."""
     match = re.fullmatch(r"(train|validation)-\d{5}\.bin", name)
     return match.group(1) if match else None

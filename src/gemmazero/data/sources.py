@@ -30,6 +30,7 @@ _WHAT_IS_READ = "name a .txt, .jsonl or .parquet file, a folder of them, a Hub d
 class Splits:
     """The documents of a source: its training text, and its own validation split where it has one."""
 
+    name: str
     training: Documents
     validation: Documents | None = None
 
@@ -51,15 +52,17 @@ def open_source(source: str, config: PrepareConfig) -> Source:
     """The source that ``source`` names: ``sample``, else a path that exists, else a Hub dataset id.
 
     A folder is read with its sub-folders, in the order of its paths; what is called ``validation…``, ``valid…`` or
-    ``val…``, file or sub-folder, is its validation split. Raises DataError where there is nothing to read, HubError
-    where the Hub does not answer.
+    ``val…``, file or sub-folder, is its validation split. Raises DataError where there is nothing to read, UsageError
+    where nothing or an option of another kind of source is named, HubError where the Hub does not answer.
     """
+    if source == "":
+        raise UsageError("the source must not be empty", _WHAT_IS_READ)
     path = Path(source)
     if source == "sample":
         _refuse_hub_options(source, config)
-        return Source("sample", None, lambda: Splits(lambda: stories(config.seed)))
+        return Source("sample", None, lambda: Splits("sample", lambda: stories(config.seed)))
     with _reading(path):
-        exists = source != "" and path.exists()  # Path("") is the current folder
+        exists = path.exists()
     if exists:
         _refuse_hub_options(source, config)
         return _open_local(path, config.text_column)
@@ -105,10 +108,11 @@ def _open_local(path: Path, column: str) -> Source:
         raise DataError(
             f'"{path}" holds validation files only', f"gemmazero prepare {held_out[0]} takes one for training"
         )
+    name = path.resolve().name
     splits = Splits(
-        lambda: _read_files(training, column), (lambda: _read_files(held_out, column)) if held_out else None
+        name, lambda: _read_files(training, column), (lambda: _read_files(held_out, column)) if held_out else None
     )
-    return Source(path.resolve().name, _fingerprint(path, files), lambda: splits)
+    return Source(name, _fingerprint(path, files), lambda: splits)
 
 
 def _readable_files(folder: Path) -> list[Path]:
@@ -142,7 +146,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f'cannot read "{path}": {error.strerror or error}') from error
+        raise DataError(f'cannot read "{path}": {error.strerror or error}', "check the path and its rights") from error
 
 
 def _read_text(path: Path, _column: str) -> Iterator[str | None]:
@@ -186,7 +190,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[str | None]:
             for batch in file.iter_batches(_ROWS_A_BATCH, columns=[column]):
                 yield from _texts(batch.column(column), column, f'"{path}"')
     except pyarrow.ArrowException as error:
-        raise DataError(f'cannot read "{path}": {error}') from error
+        raise DataError(f'cannot read "{path}": {error}', "copy it again from where it came from") from error
 
 
 _READERS: dict[str, Callable[[Path, str], Iterator[str | None]]] = {
@@ -226,7 +230,7 @@ def _load_from_hub(name: str, revision: str, config: PrepareConfig) -> Splits:
                 yield from _texts(chunk, config.text_column, f'dataset "{name}"')
 
     own = "validation" in splits and config.split != "validation"
-    return Splits(lambda: documents(config.split), (lambda: documents("validation")) if own else None)
+    return Splits(name, lambda: documents(config.split), (lambda: documents("validation")) if own else None)
 
 
 def _texts(values: Any, column: str, where: str) -> Iterator[str | None]:

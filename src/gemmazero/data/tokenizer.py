@@ -87,6 +87,8 @@ class Tokenizer:
         the first known end token of the vocabulary. Raises DataError where there is no usable tokenizer.
         """
         file = path / "tokenizer.json" if path.is_dir() else path
+        if path.is_dir() and not file.exists():
+            raise DataError(f'no tokenizer.json in "{path}"', "copy it there from where the rest of the folder came")
         try:
             backend = tokenizers.Tokenizer.from_str(_read(file))
         except DataError:
@@ -271,7 +273,8 @@ def _read(file: Path) -> str:
     except FileNotFoundError:
         raise DataError(f'no such tokenizer: "{file}"', _CHOICES) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'cannot read the tokenizer "{file}": {error}') from None
+        hint = "check its rights, or copy it again from where it came from"
+        raise DataError(f'cannot read the tokenizer "{file}": {error}', hint) from None
 
 
 def _special_tokens_and_chat(folder: Path) -> dict[str, str]:
@@ -279,7 +282,7 @@ def _special_tokens_and_chat(folder: Path) -> dict[str, str]:
     file, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
     try:
         config = json.loads(_read(file)) if file.exists() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise DataError(f'"{file}" does not hold a JSON object', "delete it, or copy it again from where it came from")

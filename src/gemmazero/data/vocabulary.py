@@ -61,13 +61,7 @@ def trained_vocabulary(size: str, documents: Callable[[], Iterable[str]], *, tur
     they are to be added. Raises UsageError for a size out of range, DataError where the documents have too few pairs
     of bytes (seen twice at least) for so many merges.
     """
-    smallest = 259 if turn_tokens else 257
-    if not (size.isascii() and size.isdigit() and smallest <= int(size) <= _LARGEST_SIZE):
-        raise UsageError(
-            f'the size in tokenizer "bpe:{size}" must be a whole number from {smallest} to {_LARGEST_SIZE}',
-            "for example --tokenizer bpe:8192",
-        )
-    special = smallest - 256
+    special = check_size(size, turn_tokens=turn_tokens) - 256
     trainer = trainers.BpeTrainer(
         vocab_size=int(size) - special,
         min_frequency=2,
@@ -86,6 +80,18 @@ def trained_vocabulary(size: str, documents: Callable[[], Iterable[str]], *, tur
     merges = [(_bytes(left), _bytes(right)) for left, right in json.loads(learner.to_str())["model"]["merges"]]
     tokens = [bytes([byte]) for byte in range(256)] + [left + right for left, right in merges]
     return _byte_level(tokens, merges)
+
+
+def check_size(size: str, *, turn_tokens: bool) -> int:
+    """The smallest size that ``trained_vocabulary`` takes. Raises UsageError where it does not take ``size``."""
+    smallest = 259 if turn_tokens else 257
+    digits = size.isascii() and size.isdigit() and len(size) <= len(str(_LARGEST_SIZE))
+    if not (digits and smallest <= int(size) <= _LARGEST_SIZE):
+        raise UsageError(
+            f'the size in tokenizer "bpe:{size}" must be a whole number from {smallest} to {_LARGEST_SIZE}',
+            "for example --tokenizer bpe:8192",
+        )
+    return smallest
 
 
 def _byte_level(tokens: list[bytes], merges: list[tuple[bytes, bytes]]) -> tokenizers.Tokenizer:

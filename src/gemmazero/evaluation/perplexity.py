@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gemmazero.data.shards import TokenShards
-from gemmazero.errors import DataError
+from gemmazero.errors import CheckpointError, DataError
 from gemmazero.model.gemma import Gemma
 
 _TOKENS_AT_ONCE = 4096
@@ -60,6 +60,7 @@ def evaluating(
 
     Raises:
         DataError: the split holds fewer than two tokens.
+        CheckpointError: the model gives what is no number.
     """
     predictions = len(shards) - 1
     if predictions < 1:
@@ -77,6 +78,10 @@ def evaluating(
                 batch_nats, batch_correct = _score(model, ids)
             nats, correct, tokens = nats + batch_nats, correct + batch_correct, tokens + ids[:, 1:].numel()
             loss = nats / tokens
+            if not math.isfinite(loss):
+                raise CheckpointError(
+                    f"the model's loss is {loss} after {tokens} tokens", "an earlier checkpoint may still be sound"
+                )
             yield Evaluation(
                 loss=loss,
                 perplexity=math.exp(min(loss, 700.0)),

@@ -42,21 +42,6 @@ class Continuation:
     tokens_per_second: float
 
 
-def continue_text(
-    model: Gemma,
-    tokenizer: Tokenizer,
-    prompts: Sequence[str],
-    *,
-    sampler: Sampler,
-    max_tokens: int,
-    seed: int,
-    stop: Sequence[str] = (),
-) -> list[Continuation]:
-    """``continuing`` to its end: one continuation a prompt, in order."""
-    events = continuing(model, tokenizer, prompts, sampler=sampler, max_tokens=max_tokens, seed=seed, stop=stop)
-    return [event for event in events if isinstance(event, Continuation)]
-
-
 def continuing(
     model: Gemma,
     tokenizer: Tokenizer,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gemmazero.errors import UsageError
 from gemmazero.setting import check_settings, setting
 
 if TYPE_CHECKING:
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _HEAD = 1024  # tokens that nearly always reach top_p; to sort a large vocabulary whole takes several times as long
+_COLDEST = 1e-30  # below it a temperature may be 0 in float32, and nothing but the likeliest is drawn long before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,23 +29,19 @@ class Sampler:
     top_k: int = setting(0, "Draw from so many of the likeliest tokens; 0 draws from all.", panel="Sampling", minimum=0)
     top_p: float = setting(
         0.95, "Draw from the likeliest tokens that together reach this probability; 1 draws from all.",
-        panel="Sampling", minimum=0.0,
+        panel="Sampling", minimum=0.0, maximum=1,
     )  # fmt: skip
     min_p: float = setting(
         0.0, "Leave out tokens below this share of the likeliest one's probability; 0 leaves out none.",
-        panel="Sampling", minimum=0.0,
+        panel="Sampling", minimum=0.0, maximum=1,
     )  # fmt: skip
     repetition_penalty: float = setting(
-        1.0, "Above 1 makes tokens that were there before less likely; 1 does not.", panel="Sampling", minimum=0.0
-    )
+        1.0, "Above 1 makes tokens that were there before less likely; 1 does not.", panel="Sampling",
+        minimum=0.001, maximum=1000,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for name in ("top_p", "min_p"):
-            if getattr(self, name) > 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at most 1, not {getattr(self, name):g}")
-        if self.repetition_penalty == 0:
-            raise UsageError("--repetition-penalty must be above 0", "1 has no effect")
 
     def __call__(
         self, logits: "Tensor", seen: Sequence[Sequence[int]], generators: "Sequence[torch.Generator]"
@@ -76,7 +72,7 @@ class Sampler:
         if self.temperature == 0:
             return logits
         # A difference of logits is all that counts; from the largest down, no division overflows upwards.
-        logits = (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature
+        logits = (logits - logits.amax(dim=-1, keepdim=True)) / max(self.temperature, _COLDEST)
         if 0 < self.top_k < logits.shape[-1]:
             last = logits.topk(self.top_k).values[:, -1:]
             logits = logits.masked_fill(logits < last, -float("inf"))

@@ -9,13 +9,13 @@ class StopScanner:
     """Lets text through, up to the stop text that is complete first.
 
     What may be the beginning of a stop text is held back until it is known; so the pieces let through, joined, do not
-    depend on how the text was cut into pieces. Raises UsageError for an empty stop text.
+    depend on how the text was cut into pieces. A string is one stop text. Raises UsageError for an empty one.
     """
 
-    def __init__(self, stop: Sequence[str]) -> None:
-        if "" in stop:
+    def __init__(self, stop: str | Sequence[str]) -> None:
+        self._stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        if "" in self._stop:
             raise UsageError("--stop must not be empty", "leave it out to write on to the end")
-        self._stop = tuple(stop)
         self._held = ""
         self.found = False
 

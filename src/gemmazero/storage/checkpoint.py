@@ -21,6 +21,7 @@ from gemmazero.storage.tensor_file import write_tensors
 FORMAT_VERSION = 1
 _NAME = re.compile(r"step-(\d{8,})")
 _MANIFEST = "checkpoint.json"
+_MOVE_AWAY = "move that folder away to go on from an older checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Checkpoint:
         try:
             manifest = read_json(folder / _MANIFEST)
         except ConfigError as error:
-            raise CheckpointError(f'"{folder}" is not a complete checkpoint: {error.message}') from error
+            raise CheckpointError(f'"{folder}" is not a complete checkpoint: {error.message}', _MOVE_AWAY) from error
         version = manifest.get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(
@@ -58,7 +59,7 @@ class Checkpoint:
             files = {**manifest["files"]["model"], **manifest["files"]["training"]}
             return cls(folder=folder, step=manifest["step"], run_id=manifest["run_id"], files=files)
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f'"{folder / _MANIFEST}" is damaged: {error!r}') from error
+            raise CheckpointError(f'"{folder / _MANIFEST}" is damaged: {error!r}', _MOVE_AWAY) from error
 
     def verify(self) -> None:
         """Compare every file with the manifest. Raises CheckpointError naming the first that is not as it was."""
@@ -82,9 +83,7 @@ class Checkpoint:
         return TrainingState(tensors=tensors, record=read_json(training / "state.json"), history=history)
 
     def _damaged(self, what: str) -> CheckpointError:
-        return CheckpointError(
-            f'"{self.folder}" is damaged: {what}', "move that folder away to go on from an older checkpoint"
-        )
+        return CheckpointError(f'"{self.folder}" is damaged: {what}', _MOVE_AWAY)
 
 
 def save_checkpoint(

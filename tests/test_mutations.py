@@ -1,0 +1,14 @@
+import pytest
+
+from mutations import MUTATIONS, ROOT, SOURCE, Mutation
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_mutation_can_be_made_and_has_its_tests(mutation: Mutation) -> None:
+    assert (SOURCE / mutation.file).read_text(encoding="utf-8").count(mutation.before) == 1
+    assert mutation.after != mutation.before
+    assert all((ROOT / tests).is_file() for tests in mutation.tests.split())
+
+
+def test_mutations_are_many_and_differ() -> None:
+    assert len({(mutation.file, mutation.before) for mutation in MUTATIONS}) == len(MUTATIONS) >= 20
