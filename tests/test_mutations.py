@@ -12,3 +12,7 @@ def test_mutation_can_be_made_and_has_its_tests(mutation: Mutation) -> None:
 
 def test_mutations_are_many_and_differ() -> None:
     assert len({(mutation.file, mutation.before) for mutation in MUTATIONS}) == len(MUTATIONS) >= 20
+
+
+def test_readme_counts_the_mutations() -> None:
+    assert f"`make test-mutations`: {len(MUTATIONS)} small wrong changes" in (ROOT / "README.md").read_text("utf-8")
