@@ -1,10 +1,8 @@
 import errno
 import hashlib
 import json
-import resource
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from full_disk import no_file_larger_than
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, GemmaZeroError
 from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, retain, save_checkpoint
@@ -54,17 +53,6 @@ def saved(save: Callable[..., Checkpoint], tmp_path_factory: pytest.TempPathFact
 
 def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """What a full disk does, in a way that needs no disk: the write of a larger file fails half-way."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_layout_is_that_of_the_contract(saved: Checkpoint) -> None:

@@ -1,8 +1,5 @@
 import errno
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from saved_model import CONFIG, EMBEDDING, NORM, SHAPES, TOKENIZER, edit_weights, load, saved, transformers_model
 from torch import Tensor
 
+from full_disk import no_file_larger_than
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError
 from gemmazero.model.gemma import Gemma
@@ -144,19 +142,8 @@ def test_loaded_weights_outlive_their_file(tmp_path: Path) -> None:
     assert_equal_weights(loaded, model)
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond ``size`` bytes: a full disk, for one process."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_disk_that_takes_no_more_is_an_os_error_with_its_number(tmp_path: Path) -> None:
-    with largest_file(4096), pytest.raises(OSError, match="too large") as raised:
+    with no_file_larger_than(4096), pytest.raises(OSError, match="too large") as raised:
         saved(tmp_path)
     assert raised.value.errno == errno.EFBIG
 
