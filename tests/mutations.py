@@ -102,8 +102,6 @@ MUTATIONS = (
     Mutation("two processes hold one folder", "folder.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "tests/test_folder.py"),
     Mutation("the scaler's state is not restored", "training/trainer.py",
              'self.precision.scaler.load_state_dict(record["scaler"])', "pass", "tests/test_resume.py"),
-    Mutation("a resumed run forgets what it validated", "training/trainer.py", 'record["validated_step"]', "0",
-             "tests/test_resume.py"),
     Mutation("wsd decays from the warm-up on", "training/optimizer.py", 'if config.schedule == "wsd":', "if False:",
              "tests/training/test_optimizer.py"),
     Mutation("top-k keeps the first alone", "inference/sampling.py", "values[:, -1:]", "values[:, :1]",
