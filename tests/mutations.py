@@ -97,7 +97,7 @@ MUTATIONS = (
     Mutation("retention removes the best", "storage/checkpoint.py", "if path != best:", "if True:",
              "tests/storage/test_checkpoint.py"),
     Mutation("a folder moved aside does not come back", "folder.py", "replaced.rename(final)", "pass", "tests/test_folder.py"),
-    Mutation("half-written parts stay", "folder.py", "finally:\n                recover(final)", "finally:\n                pass",
+    Mutation("half-written parts stay", "folder.py", "                shutil.rmtree(temporary, ignore_errors=True)", "                pass",
              "tests/test_folder.py"),
     Mutation("two processes hold one folder", "folder.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "tests/test_folder.py"),
     Mutation("the scaler's state is not restored", "training/trainer.py",

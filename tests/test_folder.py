@@ -212,3 +212,17 @@ def test_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     assert content_of(tmp_path / "there") == "new"
     assert names(tmp_path) == ["link", "there"]
+
+
+def test_next_writer_is_not_disturbed_by_the_end_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, following = os.fsync, tmp_path / ".folder.writing"
+
+    def sync(descriptor: int) -> None:
+        real(descriptor)
+        if (tmp_path / "folder").exists() and not following.exists():  # the first has taken its name; the next begins
+            following.mkdir()
+
+    with whole_folder(tmp_path / "folder") as first:
+        (first / "file").write_text("first")
+        monkeypatch.setattr(os, "fsync", sync)
+    assert following.is_dir()

@@ -22,7 +22,6 @@ from gemmazero.conversion.huggingface import convert as convert_folder
 from gemmazero.conversion.verdict import Verdict
 from gemmazero.data.prepare import PrepareEvent, PrepareReport
 from gemmazero.data.prepare import prepare as prepare_folder
-from gemmazero.data.prepare import preparing as preparing_folder
 from gemmazero.data.shards import Split, TokenShards
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, DataError, UsageError
@@ -49,14 +48,6 @@ def prepare(
     """Turn text into a data folder; ``options`` are the fields of PrepareConfig. Returns its report."""
     folder = None if out is None else Path(out)
     return prepare_folder(source, folder, PrepareConfig(**options), overwrite=overwrite)
-
-
-def preparing(
-    source: str = DEFAULT_SOURCE, out: str | Path | None = None, *, overwrite: bool = False, **options: Any
-) -> Iterator[PrepareEvent]:
-    """``prepare``, telling facts on the way; the last one is ``Prepared``."""
-    folder = None if out is None else Path(out)
-    return preparing_folder(source, folder, PrepareConfig(**options), overwrite=overwrite)
 
 
 def train(

@@ -39,9 +39,14 @@ def whole_folder(final: Path) -> Iterator[Path]:
                 if final.exists():
                     final.rename(_beside(final, _REPLACED))
                 temporary.rename(final)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                _recover_replaced(final)
+                raise
+            try:  # the temporary name is free from here on: what stands there is the next writer's
                 _sync(final.parent)
             finally:
-                recover(final)
+                _recover_replaced(final)
     except OSError as error:
         raise _explained(error, final) from error
 

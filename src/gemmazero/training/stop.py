@@ -10,6 +10,3 @@ class Stop:
     def request(self, reason: str) -> None:
         """Ask the run to stop after the current step; the first reason counts."""
         self.reason = self.reason or reason
-
-    def __bool__(self) -> bool:
-        return bool(self.reason)
