@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: demo test test-slow test-mutations lint docs clean
+.PHONY: demo test test-slow test-mutations test-crash lint docs clean
 
 demo: $(VENV)/installed
 	rm -rf demo
@@ -19,6 +19,9 @@ test-slow: $(VENV)/installed-dev
 
 test-mutations: $(VENV)/installed-dev
 	$(BIN)/python tests/mutations.py
+
+test-crash: $(VENV)/installed-dev
+	PYTHONPATH=tests $(BIN)/python -m crash --bugs
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -22,6 +22,7 @@ Results go to stdout, everything else to stderr. `--json` prints one JSON object
 | 0 | done |
 | 1 | told why it failed |
 | 2 | wrong usage |
+| 75 | stopped by SIGTERM, SIGUSR1 or `--max-time`, with everything saved |
 | 130 | stopped by Ctrl-C, with everything saved |
 """
 

@@ -14,10 +14,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_FILE = 300
 
 ORDER = (  # a part imports from those before its own group, and from itself
-    {"errors"},
-    {"huggingface_config", "setting"},
+    {"errors", "regular_file"},
+    {"huggingface_config", "setting", "duration", "json_file"},
     {"config", "presets"},
-    {"distributed", "runtime", "hub", "folder"},
+    {"run_config"},
+    {"distributed", "runtime", "hub", "lock"},
+    {"folder"},
     {"model", "data"},
     {"storage"},
     {"inference", "evaluation", "conversion"},
@@ -31,9 +33,19 @@ MAY_IMPORT_ONLY = {
     "presets.py": {"gemmazero.config", "gemmazero.errors"},
     "huggingface_config.py": {"gemmazero.errors"},
     "setting.py": {"gemmazero.errors"},
-    "config.py": {"gemmazero.errors", "gemmazero.huggingface_config", "gemmazero.setting"},
+    "duration.py": {"gemmazero.errors"},
+    "regular_file.py": set(),
+    "json_file.py": {"gemmazero.errors", "gemmazero.regular_file"},
+    "config.py": {
+        "gemmazero.duration",
+        "gemmazero.errors",
+        "gemmazero.huggingface_config",
+        "gemmazero.json_file",
+        "gemmazero.setting",
+    },
     "runtime.py": {"gemmazero.config", "gemmazero.errors"},
-    "folder.py": {"gemmazero.errors"},
+    "lock.py": {"gemmazero.errors"},
+    "folder.py": {"gemmazero.errors", "gemmazero.lock"},
     "hub.py": {"gemmazero.errors"},
 }
 TORCH = {"model", "training", "storage", "inference", "evaluation", "conversion", "runtime.py", "api.py"}
@@ -98,19 +110,20 @@ def test_a_part_imports_only_from_its_left_and_from_itself(path: Path) -> None:
             other = module.split(".")[1]
             if other == "__version__":
                 continue
-            assert other == own or rank(other) < rank(own) or {own, other} == {"config", "presets"}, module
+            siblings = {own, other} == {"config", "presets"}
+            assert other == own or rank(other) < rank(own) or siblings, module
             only = MAY_IMPORT_ONLY.get(name_of(path))
             assert only is None or module in only, f"{name_of(path)} imports {module}"
 
 
-def test_within_training_only_the_run_touches_storage() -> None:
+def test_within_training_only_the_run_and_the_guard_touch_storage() -> None:
     touching = {
         name_of(path)
         for path in PACKAGE.glob("training/*.py")
         for module, _ in imports(path)
         if module.startswith("gemmazero.storage")
     }
-    assert touching == {"training/run.py"}
+    assert touching == {"training/run.py", "training/guard.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from gemmazero.config import DataReference, ModelConfig, PrepareConfig, RunConfig, TrainConfig, read_json
+from gemmazero.config import ModelConfig, PrepareConfig, TrainConfig
 from gemmazero.errors import ConfigError, UsageError
+from gemmazero.json_file import read_json
+from gemmazero.run_config import DataReference, RunConfig
 
 MODEL = ModelConfig(
     vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,

@@ -1,13 +1,19 @@
 import errno
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from file_operations import intercepted
 from gemmazero.errors import GemmaZeroError
-from gemmazero.folder import claimed, discard, recover, recover_all, whole_folder, write_file
+from gemmazero.folder import discard, lock_of, recover, recover_all, require_space, whole_folder, write_file
+from gemmazero.lock import locked
 
 
 class Crash(BaseException):
@@ -191,18 +197,12 @@ def test_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path: Path)
     with whole_folder(tmp_path / "folder") as first:
         (first / "file").write_text("first")
         with (
-            pytest.raises(GemmaZeroError, match=r'folder" is in use by another process'),
+            pytest.raises(GemmaZeroError, match=rf'folder" is in use by process {os.getpid()}'),
             whole_folder(tmp_path / "folder"),
         ):
             raise AssertionError("it must not get so far")
     assert (tmp_path / "folder" / "file").read_text() == "first"
     assert names(tmp_path) == ["folder"]
-
-
-def test_folder_is_free_again_once_it_is_let_go_of(tmp_path: Path) -> None:
-    for _ in range(2):
-        with claimed(tmp_path / "folder"), pytest.raises(GemmaZeroError), claimed(tmp_path / "folder"):
-            pass
 
 
 def test_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
@@ -214,15 +214,190 @@ def test_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
     assert names(tmp_path) == ["link", "there"]
 
 
-def test_next_writer_is_not_disturbed_by_the_end_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, following = os.fsync, tmp_path / ".folder.writing"
+def test_next_writer_has_to_wait_until_the_first_has_cleared_up(tmp_path: Path) -> None:
+    make(tmp_path / "folder", "old")
+    operations = []
 
-    def sync(descriptor: int) -> None:
-        real(descriptor)
-        if (tmp_path / "folder").exists() and not following.exists():  # the first has taken its name; the next begins
-            following.mkdir()
+    def try_it(operation: str, path: Path) -> None:
+        operations.append(operation)
+        if operations.count("rename") and path.name != ".folder.lock":
+            with pytest.raises(GemmaZeroError, match="is in use"):
+                make(tmp_path / "folder", "of the next")
 
-    with whole_folder(tmp_path / "folder") as first:
-        (first / "file").write_text("first")
-        monkeypatch.setattr(os, "fsync", sync)
-    assert following.is_dir()
+    with intercepted(try_it, tmp_path):
+        make(tmp_path / "folder", "new")
+    assert operations[-1] == "unlink", "of the lock, last of all"
+    assert names(tmp_path) == ["folder"]
+    assert content_of(tmp_path / "folder") == "new"
+
+
+def test_what_is_being_written_is_not_cleared_away(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "folder") as temporary:
+        (temporary / "file").write_text("first")
+        for clear in (lambda: recover(tmp_path / "folder"), lambda: recover_all(tmp_path)):
+            with pytest.raises(GemmaZeroError, match="is in use"):
+                clear()
+        assert (temporary / "file").read_text() == "first"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_lock_is_that_of_what_a_link_names_and_is_there_while_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("folder")
+    for name in ("folder", "link"):
+        with whole_folder(tmp_path / name):
+            assert lock_of(tmp_path / "link") == lock_of(tmp_path / "folder") == tmp_path / ".folder.lock"
+            assert lock_of(tmp_path / name).read_text() == f"{os.getpid()}\n"
+        assert not lock_of(tmp_path / name).exists()
+
+
+def test_locks_that_nobody_holds_are_cleared_away_and_others_are_not(tmp_path: Path) -> None:
+    (tmp_path / ".folder.lock").write_text("1234\n")
+    (tmp_path / ".lock").write_text("1234\n")
+    recover_all(tmp_path)
+    assert names(tmp_path) == [".lock"], "the lock of the parent is not one of a thing in it"
+    with locked(tmp_path / ".folder.lock", tmp_path / "folder"):
+        with pytest.raises(GemmaZeroError, match="is in use"):
+            recover_all(tmp_path)
+        assert (tmp_path / ".folder.lock").exists()
+
+
+def test_half_written_files_of_a_killed_process_are_cleared_away(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", "old")
+    (tmp_path / ".file.writing").write_text("ne")
+    recover_all(tmp_path)
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_link_where_a_temporary_is_to_be_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("precious")
+    folder, file = tmp_path / "new" / "folder", tmp_path / "new" / "file"
+    folder.parent.mkdir()
+    for clear in (make, lambda *_: discard(folder), lambda *_: recover(folder)):
+        (folder.parent / ".folder.writing").symlink_to(tmp_path / "precious")
+        clear(folder, "new")
+    (folder.parent / ".file.writing").symlink_to(tmp_path / "precious" / "file")
+    write_file(file, "new")
+    assert (tmp_path / "precious" / "file").read_text() == "precious"
+    assert not file.is_symlink()
+    assert names(folder.parent) == ["file"]
+
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+FULL = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full")
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@contextmanager
+def refusing(below: Path, code: int, first: int, *, for_good: bool) -> Iterator[list[str]]:
+    """Within, the disk refuses operation number ``first``, from 0, and all that follow where that is ``for_good``."""
+    operations: list[str] = []
+
+    def refuse(operation: str, path: Path) -> None:
+        operations.append(operation)
+        if len(operations) > first and (for_good or len(operations) == first + 1):
+            raise OSError(code, os.strerror(code), str(path))
+
+    with intercepted(refuse, below, changes_only=False):
+        yield operations
+
+
+def refusal_of(deed: Callable[[], None]) -> GemmaZeroError | None:
+    try:
+        deed()
+    except GemmaZeroError as error:
+        return error
+    return None
+
+
+def each_refusal(tmp_path: Path, deed: Callable[[Path], None], *, for_good: bool) -> Iterator[tuple[Path, bool]]:
+    """``deed`` on a folder of its own for each of its operations, and whether it failed, as a GemmaZeroError."""
+    operation, reached = 0, True
+    while reached:
+        for code in REFUSALS:
+            folder = tmp_path / f"{operation}-{code}"
+            folder.mkdir()
+            make(folder / "folder", "old")
+            write_file(folder / "file", "old")
+            with refusing(folder, code, operation, for_good=for_good) as operations:
+                told = refusal_of(partial(deed, folder))
+            if told is not None:
+                assert told.hint, "it says what to do"
+                assert FULL.get(code, os.strerror(code)) in told.message or os.strerror(code) in told.message
+            yield folder, told is not None
+            reached = len(operations) > operation
+        operation += 1
+    assert operation > 5, "or nothing was refused"
+
+
+@pytest.mark.usefixtures("quick_disk")
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
+def test_disk_that_refuses_anything_leaves_the_old_folder_or_the_new(for_good: bool, tmp_path: Path) -> None:
+    outcomes = set()
+    for folder, failed in each_refusal(tmp_path, lambda folder: make(folder / "folder", "new"), for_good=for_good):
+        if not for_good:
+            assert (folder / "folder").is_dir(), "under its own name"
+        recover_all(folder)
+        assert names(folder) == ["file", "folder"]
+        assert names(folder / "folder") == ["inner"]
+        outcomes.add((failed, content_of(folder / "folder")))
+    assert {(True, "old"), (False, "new")} <= outcomes
+    assert (False, "old") not in outcomes
+
+
+@pytest.mark.usefixtures("quick_disk")
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
+def test_disk_that_refuses_anything_leaves_the_old_file_or_the_new(for_good: bool, tmp_path: Path) -> None:
+    outcomes = set()
+    for folder, failed in each_refusal(tmp_path, lambda folder: write_file(folder / "file", "new"), for_good=for_good):
+        outcomes.add((failed, (folder / "file").read_text()))
+        recover_all(folder)
+        assert names(folder) == ["file", "folder"]
+    assert outcomes == {(True, "old"), (True, "new"), (False, "new")}, "new: the last sync failed"
+
+
+@pytest.mark.usefixtures("quick_disk")
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
+def test_disk_that_refuses_anything_leaves_the_whole_folder_or_none(for_good: bool, tmp_path: Path) -> None:
+    for folder, failed in each_refusal(tmp_path, lambda folder: discard(folder / "folder"), for_good=for_good):
+        if (folder / "folder").exists():
+            assert failed
+            assert content_of(folder / "folder") == "old"
+            discard(folder / "folder")
+        recover_all(folder)
+        assert names(folder) == ["file"]
+
+
+def test_disk_without_enough_room_is_told_in_figures(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    require_space(tmp_path / "not" / "yet" / "there", free // 2)
+    with pytest.raises(GemmaZeroError, match=r'^the disk is full: ".*there" needs [\d.]+ GB, [\d.]+ GB are free$'):
+        require_space(tmp_path / "not" / "yet" / "there", free + 10**12)
+
+
+@pytest.mark.parametrize(
+    ("needed", "free", "figures"),
+    [
+        (1_240_000_000, 300_000_000, "needs 1.2 GB, 300.0 MB are free"),
+        (67_108_864, 4096, "needs 67.1 MB, 4.1 kB are free"),
+        (999, 0, "needs 1.0 kB, 0.0 kB are free"),
+    ],
+)
+def test_figures_are_in_units_that_fit(
+    needed: int, free: int, figures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(GemmaZeroError, match=figures):
+        require_space(tmp_path, needed)
+    require_space(tmp_path, free)
+
+
+def test_disk_that_does_not_say_how_full_it_is_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_at(monkeypatch, "statvfs", 0, OSError(errno.EIO, "input/output error"))
+    with pytest.raises(GemmaZeroError, match="cannot write"):
+        require_space(tmp_path, 1)

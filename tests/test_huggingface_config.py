@@ -1,12 +1,16 @@
 import json
+import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gemmazero.config import ModelConfig
 from gemmazero.errors import ConfigError
+from hostile.mutation import changed_value
 
 GEMMA3 = ModelConfig(
     vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=7, num_attention_heads=4,
@@ -179,7 +183,8 @@ LINEAR = {"rope_type": "linear", "factor": 8.0}
         (flat(GEMMA3, rope_parameters=0), 'rope_parameters must be an object, not "0"'),
         (flat(GEMMA2, rope_parameters=[1]), 'rope_parameters must be an object, not "[1]"'),
         (flat(GEMMA2, rope_scaling="linear"), 'rope_scaling must be an object, not "linear"'),
-        (flat(GEMMA3, layer_types=None, num_hidden_layers=10**30), "num_hidden_layers must be at most 10000"),
+        (flat(GEMMA3, layer_types=None, num_hidden_layers=10**30), "num_hidden_layers must be at most 1000"),
+        (flat(GEMMA3, layer_types=[FULL] * 1001, num_hidden_layers=1001), "num_hidden_layers must be at most 1000"),
         (flat(GEMMA3, rope_theta=10**400), "rope_theta must be a positive number"),
         (flat(GEMMA3, rope_theta="big"), "rope_theta must be a positive number"),
     ],
@@ -188,3 +193,16 @@ def test_what_would_compute_something_else_is_refused(record: dict[str, Any], sa
     with pytest.raises(ConfigError) as raised:
         ModelConfig.from_json(json.loads(json.dumps(record)))
     assert said in raised.value.message
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(CONFIGS)), st.integers(0, 2**32))
+def test_any_change_is_a_config_or_a_config_error(name: str, seed: int) -> None:
+    chance, record = random.Random(seed), json.loads(json.dumps(CONFIGS[name].to_json()))
+    for _ in range(chance.randint(1, 3)):
+        record = changed_value(record, chance)
+    try:
+        config = ModelConfig.from_json(record)
+    except ConfigError:
+        return
+    assert ModelConfig.from_json(json.loads(json.dumps(config.to_json()))) == config

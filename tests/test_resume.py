@@ -16,6 +16,7 @@ from gemmazero.data.shards import TokenShards
 from gemmazero.training.events import Event, Finished, Resumed, Stepped
 from gemmazero.training.precision import Precision
 from gemmazero.training.trainer import Trainer
+from outcome import differences, outcome
 from program import Program
 from tiny_run import SETTINGS, prepare_data
 
@@ -92,35 +93,6 @@ def leave_after(training: gemmazero.Training, events: int) -> list[Event]:
     told = list(itertools.islice(generator, events))
     generator.close()
     return told
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """All that must be equal: each file of the last and of the best checkpoint, and what was told, without times."""
-    best = json.loads((run / "best.json").read_text())
-    newest = max(path.name for path in (run / "checkpoints").iterdir())
-    files = {
-        path.relative_to(run).as_posix(): path.read_bytes()
-        for name in {newest, best["checkpoint"]}
-        for path in (run / "checkpoints" / name).rglob("*")
-        if path.is_file()
-    }
-    told = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timed = ("seconds", "tokens_per_second", "memory_bytes")
-    manifests = {name: json.loads(files.pop(name)) for name in list(files) if name.endswith("checkpoint.json")}
-    for manifest in manifests.values():
-        del manifest["run_id"]
-    return files | manifests | {
-        "best.json": best,
-        "told": [
-            {key: value for key, value in line.items() if key not in timed}
-            for line in told
-            if line["event"] in ("stepped", "validated", "finished")
-        ],
-    }  # fmt: skip
-
-
-def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    return [name for name in sorted(first.keys() | second.keys()) if first.get(name) != second.get(name)]
 
 
 def one_session_an_event(run: Run, settings: dict[str, Any]) -> Iterator[list[Event]]:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gemmazero.data.batches import Batches
 from gemmazero.data.prepare import prepare
 from gemmazero.data.shards import TokenShards
 from gemmazero.model.gemma import Gemma
+from gemmazero.training.events import Stepped
 from gemmazero.training.run import running
 from gemmazero.training.settings import Request
 from gemmazero.training.stop import Stop
@@ -91,8 +93,13 @@ def make_trainer(data: Path, model: Gemma | None = None, **settings: Any) -> Tra
     return Trainer(model or make_model(), batches, config, torch.device("cpu"))
 
 
-def train(request: Request, stop_after: int | None = None) -> list[Any]:
-    """The facts of a run, up to its end or to a wish to stop after step ``stop_after``."""
+def step(trainer: Trainer) -> Stepped:
+    """One optimizer step, whatever its numbers."""
+    return trainer.apply(trainer.attempt())
+
+
+def train(request: Request, stop_after: int | None = None, stop_when: Callable[[Any], bool] | None = None) -> list[Any]:
+    """The facts of a run, up to its end or to a wish to stop: after step ``stop_after``, or at an event."""
     stop = Stop()
     if stop_after == 0:
         stop.request("a wish")
@@ -100,6 +107,8 @@ def train(request: Request, stop_after: int | None = None) -> list[Any]:
     events = []
     for event in running(request, stop):
         events.append(event)
-        if stop_after is not None and getattr(event, "step", None) == stop_after:
+        if (stop_when is not None and stop_when(event)) or (
+            stop_after is not None and getattr(event, "step", None) == stop_after
+        ):
             stop.request("a wish")
     return events

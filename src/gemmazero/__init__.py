@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gemmazero.api import LanguageModel, Training, convert, evaluate, load, prepare, resume, train
+    from gemmazero.api import LanguageModel, Training, convert, evaluate, load, prepare, resume, train, verify
     from gemmazero.errors import GemmaZeroError
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "prepare",
     "resume",
     "train",
+    "verify",
 ]
 
 

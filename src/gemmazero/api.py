@@ -1,4 +1,4 @@
-"""What ``import gemmazero`` offers: prepare, train, resume, load → LanguageModel, evaluate, convert."""
+"""What ``import gemmazero`` offers: prepare, train, resume, verify, load → LanguageModel, evaluate, convert."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -8,15 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmazero.config import (
-    DEFAULT_MAX_TOKENS,
-    DEFAULT_SOURCE,
-    DeviceName,
-    ModelConfig,
-    PrepareConfig,
-    RunConfig,
-    read_json,
-)
+from gemmazero.config import DEFAULT_MAX_TOKENS, DEFAULT_SOURCE, DeviceName, ModelConfig, PrepareConfig
 from gemmazero.conversion.huggingface import Format, StoredDtype
 from gemmazero.conversion.huggingface import convert as convert_folder
 from gemmazero.conversion.verdict import Verdict
@@ -29,9 +21,13 @@ from gemmazero.evaluation.perplexity import Evaluation
 from gemmazero.evaluation.perplexity import evaluating as evaluating_model
 from gemmazero.inference.continuation import Piece, continuing
 from gemmazero.inference.sampling import Sampler
+from gemmazero.json_file import read_json
 from gemmazero.model.gemma import Gemma
+from gemmazero.run_config import RunConfig
 from gemmazero.runtime import choose_device, keep_freed_memory
-from gemmazero.storage.locate import RUN_FILE, locate_model, newest_run, run_of
+from gemmazero.storage.checkpoint import list_checkpoints
+from gemmazero.storage.checkpoints import Checkpoints, Inspection
+from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE, locate_model, newest_run, run_of
 from gemmazero.storage.model_folder import load_model
 from gemmazero.training.events import Event, Finished, Stopped
 from gemmazero.training.run import running
@@ -84,12 +80,27 @@ def resume(run: str | Path | None = None, *, data: str | Path | None = None, **s
     Args:
         run: the run folder.
         data: where its data folder now is.
-        settings: fields of TrainConfig that may be given anew; others are refused.
+        settings: fields of TrainConfig that may be given anew; others are refused; more ``steps`` extend the run.
     """
-    folder = newest_run() if run is None else Path(run)
-    if not (folder / RUN_FILE).is_file():
-        raise CheckpointError(f'"{folder}" is not a run folder: it has no {RUN_FILE}', "gemmazero train begins a run")
-    return Training(Request(out=folder, data=None if data is None else str(data), settings=settings, resumes=True))
+    return Training(
+        Request(out=_run_folder(run), data=None if data is None else str(data), settings=settings, resumes=True)
+    )
+
+
+def verify(run: str | Path | None = None) -> Iterator[Inspection]:
+    """Look at every checkpoint of a run, the newest first: is each file what was written?
+
+    Args:
+        run: the run folder; left out, the newest under ``runs/``.
+
+    Raises:
+        CheckpointError: there is no such run, or it has no checkpoint.
+    """
+    folder = _run_folder(run)
+    config = RunConfig.from_json(read_json(folder / RUN_FILE))
+    if not list_checkpoints(folder / CHECKPOINTS):
+        raise CheckpointError(f'the run "{folder}" has no checkpoint yet', f"gemmazero resume {folder}")
+    return Checkpoints(folder, config).inspections()
 
 
 class Training:
@@ -245,3 +256,10 @@ def convert(
 ) -> Verdict:
     """Write the MODEL ``source`` as the folder ``out`` in another format, and say what was compared with what."""
     return convert_folder(locate_model(source), Path(out), to=to, dtype=dtype, overwrite=overwrite)
+
+
+def _run_folder(run: str | Path | None) -> Path:
+    folder = newest_run() if run is None else Path(run)
+    if not (folder / RUN_FILE).is_file():
+        raise CheckpointError(f'"{folder}" is not a run folder: it has no {RUN_FILE}', "gemmazero train begins a run")
+    return folder

@@ -4,14 +4,15 @@ Every setting's default, meaning and unit is written once, here; the command lin
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from gemmazero.duration import seconds
 from gemmazero.errors import ConfigError, UsageError
 from gemmazero.huggingface_config import config_json, model_settings
+from gemmazero.json_file import read_json
 from gemmazero.setting import LARGEST_SEED, check_settings, setting
 
 LayerType = Literal["sliding_attention", "full_attention"]
@@ -162,6 +163,10 @@ class TrainConfig:
     gradient_checkpointing: bool = setting(
         False, "Recompute activations in the backward pass: less memory, a third more time.", panel="Machine"
     )
+    compile: bool = setting(
+        False, "Compile the model's blocks: faster steps after a minute's work; needs a C++ compiler.", panel="Machine",
+        kind="equivalent",
+    )  # fmt: skip
     seed: int = setting(
         0, "Seed of the weights and of the data's order.", panel="Length", minimum=0, maximum=LARGEST_SEED
     )
@@ -175,12 +180,21 @@ class TrainConfig:
         minimum=0,
     )  # fmt: skip
     save_every: int = setting(250, "Steps between checkpoints.", panel="Validating and saving", kind="exact", minimum=1)
+    save_minutes: float = setting(
+        0.0, "Minutes between checkpoints, beside --save-every; 0 looks at no clock.", panel="Validating and saving",
+        kind="exact", minimum=0.0,
+    )  # fmt: skip
     keep: int = setting(
         3, "Newest checkpoints kept, beside the best.", panel="Validating and saving", kind="exact", minimum=1
+    )
+    max_time: str | None = setting(
+        None, "Stop, everything saved, after so long: 90s, 15m, 2h.", panel="Validating and saving", kind="exact"
     )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.max_time is not None:
+            seconds(self.max_time, option="--max-time")
         if self.min_learning_rate > self.learning_rate:
             raise UsageError(
                 f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}",
@@ -225,69 +239,3 @@ class PrepareConfig:
             raise UsageError(
                 f"validation_fraction must be below 1, not {self.validation_fraction:g}", "lower --validation-fraction"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataReference:
-    """Where a run's data came from, so that it can be found, or prepared again, and recognised."""
-
-    folder: str
-    manifest_digest: str
-    tokenizer_digest: str
-    source: str
-    revision: str | None
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """A run, resolved: nothing in it is automatic any more. It is what ``run.json`` holds."""
-
-    run_id: str
-    preset: str
-    model: ModelConfig
-    train: TrainConfig
-    data: DataReference
-    init: str | None = None
-    format_version: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        """The contents of ``run.json``."""
-        return dataclasses.asdict(self) | {"model": self.model.to_json()}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Read what ``to_json`` wrote. Raises ConfigError for anything else."""
-        if record.get("format_version") != 1:
-            raise ConfigError(
-                f'run.json has format version "{record.get("format_version")}", this GemmaZero reads 1',
-                "pip install --upgrade gemmazero",
-            )
-        try:
-            return cls(
-                run_id=record["run_id"],
-                preset=record["preset"],
-                model=ModelConfig.from_json(record["model"]),
-                train=TrainConfig(**record["train"]),
-                data=DataReference(**record["data"]),
-                init=record["init"],
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"unreadable run.json: {error}", "copy it again from where it came from") from error
-
-
-def read_json(path: Path) -> Any:
-    """The JSON object in ``path``. Raises ConfigError where there is none."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f'no such file: "{path}"', "check its path, or copy it there") from None
-    except OSError as error:
-        raise ConfigError(
-            f'cannot read "{path}": {error.strerror or error}', "check the path and its rights"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f'cannot read "{path}": {error}', "copy it again from where it came from") from error
-    if not isinstance(record, dict):
-        raise ConfigError(f'"{path}" does not hold a JSON object', "copy it again from where it came from")
-    return record

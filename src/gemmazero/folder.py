@@ -1,16 +1,18 @@
 """A folder, or a file, that appears whole or not at all, whatever happens while it is written."""
 
 import errno
-import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gemmazero.errors import GemmaZeroError
+from gemmazero.lock import locked
 
-_TEMPORARY, _REPLACED = ".writing", ".replaced"
+_TEMPORARY, _REPLACED, _LOCK = ".writing", ".replaced", ".lock"
+_LEFT = re.compile(r"\.(.+)\.(?:writing|replaced|lock)")
 
 
 @contextmanager
@@ -25,82 +27,78 @@ def whole_folder(final: Path) -> Iterator[Path]:
     """
     final = final.resolve()
     temporary = _beside(final, _TEMPORARY)
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with claimed(temporary):
-            _recover_replaced(final)
-            for path in temporary.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            try:
-                yield temporary
-                for path in sorted(temporary.rglob("*")):
-                    _sync(path)
-                _sync(temporary)
-                if final.exists():
-                    final.rename(_beside(final, _REPLACED))
-                temporary.rename(final)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                _recover_replaced(final)
-                raise
-            try:  # the temporary name is free from here on: what stands there is the next writer's
-                _sync(final.parent)
-            finally:
-                _recover_replaced(final)
-    except OSError as error:
-        raise _explained(error, final) from error
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Make ``folder`` where it is not there, and hold it for this process alone; a process that dies lets go of it.
-
-    Raises:
-        GemmaZeroError: another process holds it.
-    """
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+    with _explaining(f'cannot write "{final}"'), locked(_beside(final, _LOCK), final):
+        _recover(final)
+        temporary.mkdir()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), folder.stat()):
-                break
-        except FileNotFoundError:  # it was renamed or removed before it was ours
-            pass
-        except BlockingIOError:
-            os.close(descriptor)
-            name = folder.name.removeprefix(".").removesuffix(_TEMPORARY)
-            raise GemmaZeroError(
-                f'"{folder.with_name(name)}" is in use by another process', "wait for it to end, or stop it"
-            ) from None
-        os.close(descriptor)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+            yield temporary
+            sync_all(temporary)
+            if final.exists():
+                final.rename(_beside(final, _REPLACED))
+            temporary.rename(final)
+            _sync(final.parent)
+        finally:
+            _recover(final)
+
+
+def lock_of(final: Path) -> Path:
+    """The lock file of whoever writes ``final``."""
+    return _beside(final.resolve(), _LOCK)
 
 
 def recover(final: Path) -> None:
-    """Clear up after writing ``final``, or after a process that died doing so.
+    """Clear up after a process that died while it wrote ``final``, a folder or a file.
 
     Half-written parts go; the folder that was moved aside comes back where no new one has taken its place.
+
+    Raises:
+        GemmaZeroError: a process is writing it now, or the disk refuses.
     """
-    shutil.rmtree(_beside(final, _TEMPORARY), ignore_errors=True)
-    _recover_replaced(final)
+    with _explaining(f'cannot recover "{final}"'), locked(_beside(final, _LOCK), final):
+        _recover(final)
 
 
 def recover_all(parent: Path) -> None:
-    """``recover`` every folder in ``parent``."""
-    for suffix in (_TEMPORARY, _REPLACED):
-        for path in sorted(parent.glob(f".*{suffix}")):
-            recover(parent / path.name.removeprefix(".").removesuffix(suffix))
+    """``recover`` everything in ``parent``, where that is there. Raises GemmaZeroError."""
+    with _explaining(f'cannot recover "{parent}"'):
+        names = [path.name for path in parent.iterdir()] if parent.exists() else []
+    for name in sorted({match[1] for match in map(_LEFT.fullmatch, names) if match}):
+        recover(parent / name)
 
 
 def discard(folder: Path) -> None:
-    """Remove ``folder`` so that a crash half-way never leaves a part of it under its own name."""
+    """Remove ``folder``, so that neither a failure nor a crash leaves a part of it under its own name.
+
+    Raises:
+        GemmaZeroError: the disk refuses; what may be left goes with ``recover``.
+    """
     temporary = _beside(folder, _TEMPORARY)
-    folder.rename(temporary)
-    shutil.rmtree(temporary)
+    with _explaining(f'cannot remove "{folder}"'):
+        _remove(temporary)
+        folder.rename(temporary)
+        _remove(temporary)
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raises GemmaZeroError where the disk that ``folder`` is on, or would be on, has less room than that."""
+    with _explaining(f'cannot write "{folder}"'):
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        free = shutil.disk_usage(there).free
+    if free < needed_bytes:
+        raise GemmaZeroError(
+            f'the disk is full: "{folder}" needs {_size(needed_bytes)}, {_size(free)} are free',
+            "free some space, then run it again",
+        )
+
+
+def sync_all(folder: Path) -> None:
+    """Have the disk hold all that is below ``folder``. Raises OSError."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            sync_all(path)
+        else:
+            _sync(path)
+    _sync(folder)
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -110,26 +108,39 @@ def write_file(path: Path, content: str | bytes) -> None:
         GemmaZeroError: the disk is full, or may not be written to.
     """
     temporary = _beside(path, _TEMPORARY)
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise _explained(error, path) from error
+    with _explaining(f'cannot write "{path}"'):
+        try:
+            if temporary.is_symlink():  # nobody's file but ours is written to
+                temporary.unlink()
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}{suffix}")
 
 
-def _recover_replaced(final: Path) -> None:
-    replaced = _beside(final, _REPLACED)
+def _recover(final: Path) -> None:
+    replaced, temporary = _beside(final, _REPLACED), _beside(final, _TEMPORARY)
     if replaced.exists() and not final.exists():
         replaced.rename(final)
-    shutil.rmtree(replaced, ignore_errors=True)
+    for left in (replaced, temporary):
+        with suppress(OSError):  # it is in nobody's way, but in that of the next writer, who is told
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all it holds, where there is one. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
 
 
 def _sync(path: Path) -> None:
@@ -140,7 +151,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _explained(error: OSError, path: Path) -> GemmaZeroError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return GemmaZeroError(f'the disk is full: cannot write "{path}"', "free some space, then run it again")
-    return GemmaZeroError(f'cannot write "{path}": {error.strerror or error}', "check the path and its rights")
+@contextmanager
+def _explaining(failure: str) -> Iterator[None]:
+    """Within, an OSError becomes a GemmaZeroError that says what ``failure`` it means."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise GemmaZeroError(f"the disk is full: {failure}", "free some space, then run it again") from error
+        raise GemmaZeroError(f"{failure}: {error.strerror or error}", "check the path and its rights") from error
+
+
+def _size(count: int) -> str:
+    """``count`` bytes as people say it: "1.2 GB"."""
+    unit, scale = next(((unit, scale) for unit, scale in (("GB", 1e9), ("MB", 1e6)) if count >= scale), ("kB", 1e3))
+    return f"{count / scale:.1f} {unit}"

@@ -64,7 +64,7 @@ _COPIED = (
     "pad_token_id", "bos_token_id", "eos_token_id",
 )  # fmt: skip
 
-_MOST_LAYERS = 10_000
+_MOST_LAYERS = 1000
 
 _COMPUTED = {
     "hidden_activation": "gelu_pytorch_tanh",
@@ -108,12 +108,13 @@ def _text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _layer_types(config: Mapping[str, Any]) -> tuple[str, ...]:
     """``layer_types`` as they stand; without them, every sixth (Gemma 3) or second (Gemma 2) layer is global."""
-    listed = config.get("layer_types")
+    listed, layers = config.get("layer_types"), config["num_hidden_layers"]
+    if type(layers) is int and layers > _MOST_LAYERS:
+        raise ConfigError(f"num_hidden_layers must be at most {_MOST_LAYERS}")
     if listed is not None:
         if not isinstance(listed, list):
             raise ConfigError(f'layer_types must be a list, not "{listed}"')
         return tuple(listed)
-    layers = config["num_hidden_layers"]
     read, default = ("sliding_window_pattern", 6) if config["model_type"] == "gemma3_text" else (None, 2)
     every = config.get(read, default) if read else default
     for key in {"sliding_window_pattern", "_sliding_window_pattern"} - {read}:
@@ -121,8 +122,6 @@ def _layer_types(config: Mapping[str, Any]) -> tuple[str, ...]:
             raise ConfigError(f'{key} "{config[key]}": transformers ignores it here', "write layer_types instead")
     if type(every) is not int or every < 1 or type(layers) is not int:
         raise ConfigError("sliding_window_pattern and num_hidden_layers must be positive whole numbers")
-    if layers > _MOST_LAYERS:
-        raise ConfigError(f"num_hidden_layers must be at most {_MOST_LAYERS}")
     return tuple("sliding_attention" if (layer + 1) % every else "full_attention" for layer in range(layers))
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemmazero.config import DeviceName
@@ -50,6 +51,20 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def environment() -> dict[str, str]:
+    """What decides the rounding of a result beside a run's settings: torch's version and the processor's type."""
+    import torch
+
+    names = [line.partition(":")[2].strip() for line in _cpu_facts() if line.startswith("model name")]
+    return {"torch": torch.__version__, "processor": names[0] if names else platform.processor() or platform.machine()}
+
+
+def environment_changes(before: object) -> tuple[str, ...]:
+    """What is not as in ``before``, an ``environment()`` of another time: "torch: 2.11.0 → 2.13.0"."""
+    known = before if isinstance(before, dict) else {}
+    return tuple(f"{name}: {known[name]} → {now}" for name, now in environment().items() if known.get(name, now) != now)
+
+
 def choose_device(name: DeviceName) -> "torch.device":
     """The device called ``name``; ``auto`` takes the best there is. Raises UsageError where it is not there."""
     import torch
@@ -60,3 +75,10 @@ def choose_device(name: DeviceName) -> "torch.device":
     if not present.get(name):
         raise UsageError(f'no "{name}" device here', f"--device {choose_device('auto').type}")
     return torch.device(name)
+
+
+def _cpu_facts() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

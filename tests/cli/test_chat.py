@@ -102,3 +102,14 @@ def test_ctrl_c_stops_the_reply_and_not_the_program(story_model: Path) -> None:
     assert process.returncode == 0
     assert len(rest) < 8000
     assert 'taken back: "Once"' in talk.decode()
+
+
+def test_conversation_larger_than_any_context_is_not_read(chat_model: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.json"
+    large.write_text(json.dumps({"messages": [], "more": "x" * 2**20}), encoding="utf-8")
+    assert "and at most 1048576 are read" in chat(chat_model, f"/load {large}").stderr
+
+
+def test_pipe_is_no_conversation(chat_model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in chat(chat_model, f"/load {tmp_path / 'pipe'}").stderr

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gemmazero.cli.figures import Figures
-from gemmazero.training.events import Event, Resumed, Saved, Started, Stepped, Stopped, Validated
+from gemmazero.training.events import Event, Resumed, RolledBack, Saved, Skipped, Started, Stepped, Stopped, Validated
 
 STARTED = Started(
     step=0,
@@ -17,8 +17,8 @@ STARTED = Started(
     precision="fp32",
 )
 STEPPED = Stepped(
-    step=20, loss=3.25, learning_rate=1e-3, gradient_norm=0.5, tokens=10_000, seconds=1.0, tokens_per_second=400.0,
-    memory_bytes=2_000_000_000,
+    batch=0, step=20, loss=3.25, learning_rate=1e-3, gradient_norm=0.5, tokens=10_000, seconds=1.0,
+    tokens_per_second=400.0, memory_bytes=2_000_000_000,
 )  # fmt: skip
 
 
@@ -64,3 +64,25 @@ def test_resumed_run_counts_from_its_checkpoint() -> None:
     resumed = Resumed(**{**STARTED.__dict__, "step": 60}, changed=())
     assert folded(resumed).step == 60
     assert folded(resumed, Stopped(step=61, loss=1.0, validation_loss=None, best_step=None, reason="Ctrl-C")).step == 61
+
+
+SKIPPED = Skipped(step=40, batch=41, loss=9.0, gradient_norm=1.0, reason="a loss of 9", incident=Path("r/incidents/x"))
+
+
+def test_skipped_batches_are_counted_and_are_no_steps() -> None:
+    figures = folded(STARTED, STEPPED, SKIPPED, SKIPPED)
+    assert figures.step == STEPPED.step
+    assert figures.of_learning()[-1] == "skipped batches 2"
+
+
+def test_run_that_went_back_forgets_what_came_later() -> None:
+    saved = [Saved(step=step, checkpoint=Path("r"), seconds=0.1) for step in (20, 40)]
+    told = (STARTED, STEPPED, validated(20, 3.2, True), saved[0], replace(STEPPED, step=40))
+    later = (validated(40, 3.1, True), saved[1])
+    back_to = {step: RolledBack(step=step, from_step=45, skipped=(40, 41)) for step in (20, 40)}
+    assert folded(*told, *later, back_to[40]).best == later[0]
+    figures = folded(*told, *later, back_to[20])
+    assert (figures.step, figures.best, figures.validated, figures.saved) == (20, None, None, None)
+    assert figures.of_machine() == ["400 tokens/s", "1m 20s left", "memory 2.0 GB"]
+    earlier = folded(*told, replace(STEPPED, step=45), back_to[20])
+    assert (earlier.best, earlier.saved) == (told[2], saved[0])

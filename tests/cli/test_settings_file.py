@@ -1,10 +1,16 @@
+import os
+import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from gemmazero.cli.settings_file import read_settings
+from gemmazero.cli.settings_file import PLACES, read_settings
 from gemmazero.config import TrainConfig
 from gemmazero.errors import ConfigError, UsageError
+from hostile.mutation import changed
 
 
 def written(folder: Path, text: str) -> Path:
@@ -40,6 +46,11 @@ def test_settings_file_holds_settings_and_places(tmp_path: Path) -> None:
         ("steps = ", "is not TOML", "a setting a line"),
         ("steps = " + "1" * 5000, "is not TOML", "a setting a line"),
         ("steps = " + "[" * 9000, "is not TOML", "a setting a line"),
+        ("steps = " + "[\n" * 9000, "is not TOML", "a setting a line"),
+        (".".join("a" * 600) + " = 1", "a line of more than 1024 characters", "a setting a line"),
+        ("# a\n" * 20_000, "at most 65536 are read", "takes a TOML file"),
+        ('out = "a\\u0000b"', "out in", "gemmazero train --help"),
+        ("max_time = 90", 'must be a text, not "90"', "gemmazero train --help"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, line: str, message: str, hint: str) -> None:
@@ -48,6 +59,29 @@ def test_wrong_settings_are_named(tmp_path: Path, line: str, message: str, hint:
     assert message in raised.value.message
     assert hint in raised.value.hint
     assert raised.value.hint
+
+
+def test_setting_that_may_be_left_out_is_a_text_where_it_is_not(tmp_path: Path) -> None:
+    assert read_settings(written(tmp_path, 'max_time = "90s"')) == {"max_time": "90s"}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32))
+def test_any_change_is_settings_or_a_config_error(tmp_path: Path, seed: int) -> None:
+    good = b'preset = "nano"\nsteps = 5\nlearning_rate = 1e-3\nmax_time = "90s"\ncompile = true\nschedule = "wsd"\n'
+    (tmp_path / "run.toml").write_bytes(changed(good, random.Random(seed)))
+    try:
+        record = read_settings(tmp_path / "run.toml")
+    except ConfigError:
+        return
+    with suppress(UsageError):
+        TrainConfig(**{name: value for name, value in record.items() if name not in PLACES})
+
+
+def test_pipe_is_no_settings_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.toml")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read_settings(tmp_path / "run.toml")
 
 
 def test_byte_order_mark_is_no_setting(tmp_path: Path) -> None:

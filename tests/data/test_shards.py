@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gemmazero.data.shards import Manifest, ShardWriter, SplitFacts, TokenShards
+from gemmazero.data.shards import Manifest, ShardWriter, SplitFacts, TokenShards, split_of
 from gemmazero.errors import DataError
 
 
@@ -121,8 +122,20 @@ def test_ids_beyond_the_vocabulary_do_not_verify(tmp_path: Path) -> None:
     write(tmp_path / "data", [1, 2, 900])
     record = json.loads((tmp_path / "data/manifest.json").read_text())
     (tmp_path / "data/manifest.json").write_text(json.dumps(record | {"vocab_size": 900}))
+    shards = TokenShards(tmp_path / "data", "train")
     with pytest.raises(DataError, match="ids beyond the vocabulary"):
-        TokenShards(tmp_path / "data", "train").verify()
+        shards.verify()
+
+
+def test_ids_beyond_the_vocabulary_are_refused_where_they_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "data", [1, 2, 900, 3])
+    record = json.loads((tmp_path / "data/manifest.json").read_text())
+    (tmp_path / "data/manifest.json").write_text(json.dumps(record | {"vocab_size": 900}))
+    shards = TokenShards(tmp_path / "data", "train")
+    assert shards.read(0, 2).tolist() == [1, 2]
+    assert shards.read(3, 4).tolist() == [3]
+    with pytest.raises(DataError, match="ids beyond the vocabulary"):
+        shards.read(1, 3)
 
 
 def test_writer_refuses_ids_beyond_the_vocabulary(tmp_path: Path) -> None:
@@ -190,3 +203,46 @@ def test_unknown_split_lists_the_splits(tmp_path: Path) -> None:
     with pytest.raises(DataError, match='no split "test"') as error:
         TokenShards(tmp_path / "data", "test")  # type: ignore[arg-type]
     assert error.value.hint == "one of train, validation"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "train-00000.bin"])
+def test_link_may_lead_within_the_folder_and_not_out_of_it(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "data", [1, 2, 3])
+    path = tmp_path / "data" / name
+    path.rename(tmp_path / "data" / "blob")
+    path.symlink_to("blob")
+    assert TokenShards(tmp_path / "data", "train").read(0, 3).tolist() == [1, 2, 3]
+    (tmp_path / "data" / "blob").rename(tmp_path / "blob")
+    path.unlink()
+    path.symlink_to(tmp_path / "blob")
+    with pytest.raises(DataError, match=f'"{name}" is a link that leads out of it'):
+        TokenShards(tmp_path / "data", "train")
+
+
+def test_data_folder_may_itself_be_a_link(tmp_path: Path) -> None:
+    write(tmp_path / "data", [1, 2, 3])
+    (tmp_path / "link").symlink_to("data")
+    assert len(TokenShards(tmp_path / "link", "train")) == 3
+
+
+def test_pipe_in_place_of_tokens_is_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path / "data", [1, 2, 3])
+    shards = TokenShards(tmp_path / "data", "train")
+    (tmp_path / "data/train-00000.bin").unlink()
+    os.mkfifo(tmp_path / "data/train-00000.bin")
+    with pytest.raises(DataError, match="cannot be read: not a regular file"):
+        TokenShards(tmp_path / "data", "train")
+    with pytest.raises(DataError, match="is not what was written"):
+        shards.verify()
+
+
+def test_file_that_the_manifest_does_not_know_does_not_verify(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "data", [1, 2, 3])
+    (tmp_path / "data" / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match=r'"tokenizer.json" is not what was written'):
+        manifest.verify_file(tmp_path / "data" / "tokenizer.json")
+
+
+def test_token_files_are_numbered_in_ascii() -> None:
+    assert split_of("train-00012.bin") == "train"
+    assert split_of("train-٠٠٠١٢.bin") is None

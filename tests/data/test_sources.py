@@ -1,4 +1,5 @@
 import json
+import os
 from itertools import islice
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_sample_gives_the_same_stories_for_a_seed_and_others_for_another() -> No
     [
         ('{"text": "a"', 'line 2 of ".*s.jsonl" is not JSON'),
         ('["text"]', "line 2 of .* is not a JSON object"),
-        ('{"text": 7}', '"text" in line 2 of .* is not text: 7'),
+        ('{"text": 7}', '"text" in line 2 of .* is not text: a number'),
         ("[" * 100_000, "line 2 of .* is not JSON"),
     ],
 )
@@ -193,3 +194,51 @@ def test_file_of_another_kind_and_folder_without_text_list_the_kinds(tmp_path: P
 def test_options_of_the_hub_are_refused_for_other_sources(config: PrepareConfig) -> None:
     with pytest.raises(UsageError, match="is for Hub datasets"):
         open_source("sample", config)
+
+
+def test_line_of_json_beyond_the_limit_is_refused_before_it_is_read_to_its_end(tmp_path: Path) -> None:
+    good = json.dumps({"text": "a" * 1000}).encode()
+    (tmp_path / "s.jsonl").write_bytes(good + b"\n" + b'{"text": "' + b"x" * 2**24 + b'"}\n')
+    with pytest.raises(DataError, match=r'line 2 of ".*s.jsonl" holds too much'):
+        training(tmp_path / "s.jsonl")
+
+
+def test_line_of_very_many_objects_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.jsonl").write_bytes(b'{"text": "a", "b": [' + b"[]," * 2**20 + b"0]}\n")
+    with pytest.raises(DataError, match=r'line 1 of ".*s.jsonl" holds too much'):
+        training(tmp_path / "s.jsonl")
+
+
+def test_last_line_may_lack_its_end(tmp_path: Path) -> None:
+    (tmp_path / "s.jsonl").write_bytes(b'{"text": "a"}\n{"text": "b"}')
+    assert training(tmp_path / "s.jsonl") == ["a", "b"]
+
+
+def test_table_that_grows_as_no_text_does_is_refused(tmp_path: Path) -> None:
+    for name, options in {"plain": {"use_dictionary": False}, "dictionary": {}}.items():
+        table = pyarrow.table({"text": ["x" * 100_000_000]})
+        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet", compression="zstd", **options)
+        with pytest.raises(DataError, match=r'"text" in ".*" grows from \d+ to 1000\d+ bytes'):
+            training(tmp_path / f"{name}.parquet")
+
+
+def test_well_compressed_table_is_read(tmp_path: Path) -> None:
+    texts = [f"{number} once upon a time" for number in range(2000)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "s.parquet", compression="zstd")
+    assert training(tmp_path / "s.parquet") == texts
+
+
+@pytest.mark.parametrize("name", ["s.txt", "s.jsonl", "s.parquet"])
+def test_pipe_is_no_source(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="not a regular file"):
+        training(tmp_path / name)
+
+
+def test_folder_is_read_past_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    os.mkfifo(tmp_path / "b.txt")
+    (tmp_path / "c.txt").symlink_to("/dev/zero")
+    (tmp_path / "d.txt").symlink_to("absent")
+    (tmp_path / "e").symlink_to(tmp_path)
+    assert training(tmp_path) == ["a"]

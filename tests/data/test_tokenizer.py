@@ -245,7 +245,7 @@ def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path, content):
 
 def test_bytes_that_are_no_text_are_an_error(tmp_path):
     (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="can't decode byte 0xff"):
         Tokenizer.load(tmp_path)
 
 
@@ -272,8 +272,9 @@ def test_no_end_token_is_an_error_that_says_how_to_name_one(foreign):
 @pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000])
 def test_a_damaged_tokenizer_config_is_an_error(foreign, content):
     (foreign / "tokenizer_config.json").write_text(content)
-    with pytest.raises(DataError, match="JSON object"):
+    with pytest.raises(DataError, match=r"tokenizer_config\.json") as caught:
         Tokenizer.load(foreign)
+    assert "delete it" in caught.value.hint
 
 
 def test_text_that_a_foreign_tokenizer_cannot_encode_is_an_error():
@@ -293,3 +294,23 @@ def test_an_unknown_name_is_wrong_usage(spec, suggestion):
 
 def test_names_say_how_a_tokenizer_was_made(own):
     assert own.name in KINDS
+
+
+def test_a_panic_of_the_library_is_an_error_of_ours(tmp_path, capfd):
+    record = json.loads(make_tokenizer("bytes", list, turn_tokens=False)._text)
+    pattern = {"Regex": "(a|a)*$"}  # 2^n ways to look at n letters: the library gives up, and panics
+    record["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(record))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.decode(tokenizer.encode("aab")) == "aab"
+    with pytest.raises(DataError, match="cannot encode this text"):
+        tokenizer.encode("a" * 40 + "b")
+
+
+@pytest.mark.parametrize("added_id", [3, 5000])
+def test_an_added_token_under_another_id_than_the_library_gives_it_is_refused(tmp_path, added_id):
+    record = json.loads(make_tokenizer("bytes", list, turn_tokens=False)._text)
+    record["added_tokens"].append(dict(record["added_tokens"][0], id=added_id, content="<more>"))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match='its added token "<more>" an id that is not the next'):
+        Tokenizer.load(tmp_path)

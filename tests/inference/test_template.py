@@ -94,3 +94,26 @@ def test_a_story_forgets_its_beginning():
     ]:
         prompt = template.prompt("", turns, "x", room)
         assert (STORY.decode(prompt.ids), prompt.forgotten) == (text, forgotten)
+
+
+def test_a_long_chat_forgets_as_little_as_it_must():
+    template = ChatTemplate(CHAT)
+    turns = exchanges(template, [(f"turn {number}", "cat " * (number % 7)) for number in range(40)])
+    sizes = [len(template.prompt("Be kind.", turns[forgotten:], "Go", PLENTY).ids) for forgotten in range(41)]
+    for room in range(1, max(sizes) + 2, 7):
+        fitting = [forgotten for forgotten, size in enumerate(sizes) if size <= room]
+        assert template.prompt("Be kind.", turns, "Go", room).forgotten == (fitting[0] if fitting else 40)
+
+
+def test_a_chat_of_very_many_turns_is_not_spelled_out_once_for_each():
+    template, spelled = ChatTemplate(CHAT), 0
+
+    class Counting(ChatTemplate):
+        def _user_turn(self, system, text):
+            nonlocal spelled
+            spelled += 1
+            return super()._user_turn(system, text)
+
+    turns = exchanges(template, [("a", "b")] * 1000)
+    assert Counting(CHAT).prompt("", turns, "Go", 100).forgotten > 900
+    assert spelled < 4 * len(turns)

@@ -1,10 +1,12 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from gemmazero.errors import CheckpointError
+from gemmazero.storage.checkpoint import TrainingState, save_checkpoint
 from gemmazero.storage.locate import best_checkpoint, locate_model, newest_run, run_of
 
 
@@ -13,15 +15,23 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def write_empty_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+
+
 def make_run(name: str, *steps: int, best: str | None = None, saved_at: int = 1000) -> Path:
     run = Path("runs", name)
     run.mkdir(parents=True)
     (run / "run.json").write_text("{}")
     for step in steps:
-        checkpoint = run / "checkpoints" / f"step-{step:08d}"
-        checkpoint.mkdir(parents=True)
-        (checkpoint / "config.json").write_text("{}")
-        os.utime(checkpoint, (saved_at, saved_at))
+        checkpoint = save_checkpoint(
+            run / "checkpoints",
+            step=step,
+            run_id="a",
+            write_model=write_empty_config,
+            state=TrainingState(tensors={}, record={}, history=""),
+        )
+        os.utime(checkpoint.folder, (saved_at, saved_at))
     if best is not None:
         (run / "best.json").write_text(best)
     return run
@@ -49,6 +59,28 @@ def test_checkpoint_and_model_folder_mean_themselves() -> None:
     Path("model").mkdir()
     Path("model/config.json").write_text("{}")
     assert locate_model("model") == Path("model")
+
+
+@pytest.mark.parametrize("name", ["runs/a", "runs/a/checkpoints/step-00000004", None])
+def test_damaged_checkpoint_is_no_model_and_a_good_one_is_to_be_found(name: str | None) -> None:
+    run = make_run("a", 2, 4, best=best_of(4))
+    (run / "checkpoints" / "step-00000004" / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r'"config\.json" is not what was written') as raised:
+        locate_model(name)
+    assert "--verify" in raised.value.hint
+    (run / "checkpoints" / "step-00000004" / "checkpoint.json").unlink()
+    with pytest.raises(CheckpointError, match="not a complete checkpoint"):
+        locate_model(name)
+
+
+def test_copy_of_a_checkpoint_s_model_is_verified_too() -> None:
+    run = make_run("a", 2)
+    shutil.copytree(run / "checkpoints" / "step-00000002", "mine")
+    shutil.rmtree("mine/training")
+    assert locate_model("mine") == Path("mine")
+    Path("mine/config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="is not what was written"):
+        locate_model("mine")
 
 
 def test_newest_run_is_the_one_that_saved_last() -> None:

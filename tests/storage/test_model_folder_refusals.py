@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,32 @@ def test_missing_shard_is_named(tmp_path: Path) -> None:
     shard = sorted(tmp_path.glob("model-0*.safetensors"))[1]
     shard.unlink()
     assert refusal(tmp_path).message == f'"{shard}" is missing'
+
+
+def test_more_layers_than_tensors_are_refused_before_a_model_is_made(tmp_path: Path) -> None:
+    saved(tmp_path)
+    edit_config(tmp_path, num_hidden_layers=900, layer_types=["full_attention"] * 900)
+    assert "tensors, its config.json tells of 900 layers" in refusal(tmp_path).message
+
+
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "intermediate_size", "head_dim"])
+def test_sizes_that_the_weights_do_not_have_take_no_memory(tmp_path: Path, key: str) -> None:
+    saved(tmp_path)
+    edit_config(tmp_path, **{key: 2**24})
+    assert "of the wrong shape" in refusal(tmp_path).message
+
+
+def test_weights_and_config_may_be_links_as_in_the_hub_s_cache(tmp_path: Path) -> None:
+    saved(tmp_path / "blobs")
+    (tmp_path / "snapshot").mkdir()
+    for path in (tmp_path / "blobs").iterdir():
+        (tmp_path / "snapshot" / path.name).symlink_to(path)
+    assert load(tmp_path / "snapshot").config == load(tmp_path / "blobs").config
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_pipe_is_no_part_of_a_model(tmp_path: Path, name: str) -> None:
+    saved(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    assert name in refusal(tmp_path).message

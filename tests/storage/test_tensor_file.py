@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 from pathlib import Path
@@ -6,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from file_operations import intercepted
+from full_disk import no_file_larger_than
 from gemmazero.storage.tensor_file import write_tensors
 
 
@@ -30,3 +33,29 @@ def test_file_has_the_rights_of_any_other_new_file(tmp_path: Path) -> None:
 def test_place_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_tensors({"a": torch.ones(1)}, tmp_path / "nowhere" / "t.safetensors")
+
+
+def test_error_of_the_system_keeps_its_number(tmp_path: Path) -> None:
+    """safetensors, in Rust, tells of it in words alone."""
+    with no_file_larger_than(4096), pytest.raises(OSError, match="File too large") as raised:
+        write_tensors({"a": torch.ones(4096)}, tmp_path / "t.safetensors")
+    assert raised.value.errno == errno.EFBIG
+    assert raised.value.filename == str(tmp_path / "t.safetensors")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("operation", ["open", "write", "torn write", "chmod"])
+def test_every_refusal_of_the_disk_is_an_os_error_with_its_number(operation: str, code: int, tmp_path: Path) -> None:
+    def refuse(now: str, path: Path) -> None:
+        if now == operation:
+            raise OSError(code, os.strerror(code), str(path))
+
+    with intercepted(refuse, tmp_path), pytest.raises(OSError, match=os.strerror(code)) as raised:
+        write_tensors({"a": torch.ones(1)}, tmp_path / "t.safetensors")
+    assert raised.value.errno == code
+
+
+def test_folder_in_the_way_is_an_os_error_too(tmp_path: Path) -> None:
+    (tmp_path / "t.safetensors").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_tensors({"a": torch.ones(1)}, tmp_path / "t.safetensors")

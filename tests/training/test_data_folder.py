@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from gemmazero.config import DataReference
 from gemmazero.data.prepare import Prepared
 from gemmazero.data.shards import Manifest
 from gemmazero.errors import DataError
+from gemmazero.run_config import DataReference
 from gemmazero.training.data_folder import prepared, prepared_again
 
 

@@ -48,7 +48,7 @@ def stored(optimizer: Optimizer, folder: Path) -> dict[str, Tensor]:
 )
 def test_learning_rate_of_every_step(schedule: str, rates: list[float]) -> None:
     settings = config(steps=10, warmup_steps=2, learning_rate=1.0, min_learning_rate=0.1, schedule=schedule)
-    assert [learning_rate_at(step, settings) for step in range(1, 11)] == pytest.approx(rates, abs=1e-7)
+    assert [learning_rate_at(step, settings, settings.steps) for step in range(1, 11)] == pytest.approx(rates, abs=1e-7)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "wsd"])
@@ -56,11 +56,20 @@ def test_learning_rate_of_every_step(schedule: str, rates: list[float]) -> None:
 def test_learning_rate_warms_up_then_falls_to_the_minimum(schedule: str, steps: int) -> None:
     for warmup in {0, 1, steps // 2, steps - 1} - {steps}:
         settings = config(steps=steps, warmup_steps=warmup, learning_rate=0.3, min_learning_rate=0.0, schedule=schedule)
-        rates = [learning_rate_at(step, settings) for step in range(1, steps + 1)]
+        rates = [learning_rate_at(step, settings, settings.steps) for step in range(1, steps + 1)]
         assert rates[-1] == pytest.approx(0.0, abs=1e-17)
         assert all(0.0 <= rate <= 0.3 for rate in rates)
         assert rates[:warmup] == sorted(rates[:warmup])
         assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd", "constant"])
+def test_learning_rate_stays_where_its_curve_ended(schedule: str) -> None:
+    settings = config(steps=30, warmup_steps=2, learning_rate=0.3, min_learning_rate=0.1, schedule=schedule)
+    rates = [learning_rate_at(step, settings, 10) for step in range(1, 31)]
+    shorter = replace(settings, steps=10)
+    assert rates[:10] == [learning_rate_at(step, shorter, 10) for step in range(1, 11)]
+    assert set(rates[10:]) == {0.3 if schedule == "constant" else 0.1}
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -21,9 +21,11 @@ OTHER: dict[str, Any] = {  # another value of every setting
     "steps": 7, "batch_size": 5, "sequence_length": 8, "micro_batch_size": 2, "learning_rate": 0.5,
     "min_learning_rate": 1e-5, "warmup_steps": 1, "schedule": "wsd", "weight_decay": 0.3, "beta1": 0.5, "beta2": 0.5,
     "clip_norm": 2.0, "optimizer": "adamw8bit", "precision": "bf16", "gradient_checkpointing": True, "seed": 1,
-    "device": "cuda", "threads": 3, "validate_every": 4, "validation_tokens": 99, "save_every": 5, "keep": 1,
+    "compile": True, "device": "cuda", "threads": 3, "validate_every": 4, "validation_tokens": 99, "save_every": 5,
+    "keep": 1, "save_minutes": 5.0, "max_time": "2h",
 }  # fmt: skip
-EQUIVALENT, EXACT = {"micro_batch_size", "device", "threads"}, {"save_every", "keep"}
+EQUIVALENT = {"micro_batch_size", "compile", "device", "threads"}
+EXACT = {"save_every", "save_minutes", "keep", "max_time"}
 
 
 def test_every_setting_is_of_one_of_three_kinds() -> None:
@@ -33,27 +35,44 @@ def test_every_setting_is_of_one_of_three_kinds() -> None:
 @pytest.mark.parametrize("name", sorted(OTHER.keys() - EQUIVALENT - EXACT))
 def test_fixed_setting_is_refused_with_its_name_and_both_values(name: str) -> None:
     with pytest.raises(UsageError) as raised:
-        changed(RECORDED, {name: OTHER[name]})
+        changed(RECORDED, {name: OTHER[name]}, resumes=False)
     assert raised.value.message.startswith(f"{name} was {getattr(RECORDED, name)} ")
     assert raised.value.message.endswith(f" {OTHER[name]}")
 
 
 @pytest.mark.parametrize("name", sorted(EQUIVALENT))
 def test_equivalent_setting_is_taken_and_told(name: str) -> None:
-    config, told = changed(RECORDED, {name: OTHER[name]})
+    config, told = changed(RECORDED, {name: OTHER[name]}, resumes=False)
     assert config == dataclasses.replace(RECORDED, **{name: OTHER[name]})
     assert told == (f"{name}: {getattr(RECORDED, name)} → {OTHER[name]}",)
 
 
 @pytest.mark.parametrize("name", sorted(EXACT))
 def test_exact_setting_is_taken_without_a_word(name: str) -> None:
-    assert changed(RECORDED, {name: OTHER[name]}) == (dataclasses.replace(RECORDED, **{name: OTHER[name]}), ())
+    assert changed(RECORDED, {name: OTHER[name]}, resumes=False) == (
+        dataclasses.replace(RECORDED, **{name: OTHER[name]}),
+        (),
+    )
+
+
+def test_time_limit_is_one_session_s_alone() -> None:
+    limited = dataclasses.replace(RECORDED, max_time="2h")
+    assert changed(limited, {}, resumes=True) == (RECORDED, ())
+
+
+def test_more_steps_are_left_to_resume_and_fewer_are_refused() -> None:
+    assert changed(RECORDED, {"steps": 7}, resumes=True) == (RECORDED, ())
+    with pytest.raises(UsageError, match="can only grow"):
+        changed(RECORDED, {"steps": 5}, resumes=True)
+    with pytest.raises(UsageError) as raised:
+        changed(RECORDED, {"steps": 7}, resumes=False)
+    assert "resume RUN --steps 7" in raised.value.hint
 
 
 def test_equal_and_automatic_settings_change_nothing() -> None:
     same = {name: getattr(RECORDED, name) for name in OTHER}
-    assert changed(RECORDED, same) == (RECORDED, ())
-    assert changed(RECORDED, {"precision": "auto", "device": "auto", "threads": 0}) == (RECORDED, ())
+    assert changed(RECORDED, same, resumes=False) == (RECORDED, ())
+    assert changed(RECORDED, {"precision": "auto", "device": "auto", "threads": 0}, resumes=False) == (RECORDED, ())
 
 
 def test_automatic_settings_are_resolved_once(tiny_data: Path, tiny_preset: Path) -> None:

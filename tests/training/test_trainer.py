@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gemmazero.errors import TrainingError
 from gemmazero.model.gemma import Gemma
 from gemmazero.training.trainer import Best, Trainer
-from tiny_run import make_model, make_trainer
+from tiny_run import make_model, make_trainer, step
 
 PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
@@ -54,7 +53,7 @@ def set_scale(trainer: Trainer, scale: float) -> None:
 def test_accumulated_gradient_is_that_of_the_whole_batch(tiny_data: Path, micro_batch_size: int) -> None:
     trainer = make_trainer(tiny_data, micro_batch_size=micro_batch_size, beta1=0.0, clip_norm=0.0)
     loss, gradients = full_batch(make_model(), trainer)
-    stepped = trainer.optimizer_step()
+    stepped = step(trainer)
     assert stepped.loss == pytest.approx(loss, rel=1e-6)
     assert stepped.gradient_norm == pytest.approx(norm_of(gradients), rel=1e-5)
     for name, gradient in seen_gradients(trainer).items():
@@ -67,7 +66,7 @@ def test_norm_is_told_before_clipping_and_never_raised(tiny_data: Path, share: f
     _, gradients = full_batch(make_model(), trainer)
     norm = norm_of(gradients)
     trainer = make_trainer(tiny_data, beta1=0.0, clip_norm=share * norm)
-    assert trainer.optimizer_step().gradient_norm == pytest.approx(norm, rel=1e-5)
+    assert step(trainer).gradient_norm == pytest.approx(norm, rel=1e-5)
     for name, gradient in seen_gradients(trainer).items():
         torch.testing.assert_close(gradient, gradients[name] * min(share, 1.0), rtol=1e-4, atol=1e-6)
 
@@ -77,20 +76,20 @@ def test_fp16_is_unscaled_before_it_is_clipped(tiny_data: Path) -> None:
     norm = norm_of(gradients)
     trainer = make_trainer(tiny_data, precision="fp16", beta1=0.0, clip_norm=norm / 2)
     set_scale(trainer, 1024.0)
-    assert trainer.optimizer_step().gradient_norm == pytest.approx(norm, rel=0.01)
+    assert step(trainer).gradient_norm == pytest.approx(norm, rel=0.01)
     assert norm_of(seen_gradients(trainer)) == pytest.approx(norm / 2, rel=1e-4)
 
 
 def test_overflow_halves_the_scale_and_tries_the_same_batch_again(tiny_data: Path) -> None:
     overflowing = make_trainer(tiny_data, precision="fp16", micro_batch_size=2)
     set_scale(overflowing, 2.0**40)
-    first = overflowing.optimizer_step()
+    first = step(overflowing)
     scale = overflowing.precision.scaler.get_scale()
     assert scale < 2.0**40
     assert math.log2(scale).is_integer()
     calm = make_trainer(tiny_data, precision="fp16", micro_batch_size=2)
     set_scale(calm, scale)
-    second = calm.optimizer_step()
+    second = step(calm)
     assert calm.precision.scaler.get_scale() == scale, "the scale found is the first that does not overflow"
     assert (first.step, first.loss, first.gradient_norm, first.tokens) == (1, second.loss, second.gradient_norm, 64)
     assert overflowing.batch == 1
@@ -99,16 +98,48 @@ def test_overflow_halves_the_scale_and_tries_the_same_batch_again(tiny_data: Pat
 
 
 @PRECISIONS
-def test_gradient_that_stays_infinite_is_an_error_and_no_step(tiny_data: Path, precision: str) -> None:
+def test_gradient_that_stays_infinite_is_told_and_skipping_it_changes_nothing_but_the_place(
+    tiny_data: Path, precision: str
+) -> None:
     model = make_model()
     with torch.no_grad():
         model.output_weight[5, 5] = math.nan
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
     trainer = make_trainer(tiny_data, model, precision=precision)
-    with pytest.raises(TrainingError, match="gradient of step 1 is not finite"):
-        trainer.optimizer_step()
-    assert (trainer.step, trainer.batch) == (0, 0)
-    assert all(torch.equal(w.nan_to_num(), before[n].nan_to_num()) for n, w in model.state_dict().items())
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    before = trainer.state_dict()
+    attempt = trainer.attempt()
+    assert not math.isfinite(attempt.gradient_norm)
+    assert trainer.not_finite()["weights"] == ["model.embed_tokens.weight"]
+    trainer.skip(attempt)
+    after = trainer.state_dict()
+    differing = {name: value for name, value in after["record"].items() if value != before["record"][name]}
+    assert differing == {"batch": 1, "skips": 1, "skipped_in_a_row": 1}
+    assert states_equal(after["tensors"], before["tensors"])
+    assert all(torch.equal(w.nan_to_num(), weights[n].nan_to_num()) for n, w in model.state_dict().items())
+
+
+@PRECISIONS
+def test_finite_batch_may_be_skipped_and_the_next_is_as_if_it_had_never_been_read(
+    tiny_data: Path, precision: str
+) -> None:
+    skipping, other = (make_trainer(tiny_data, precision=precision) for _ in range(2))
+    skipping.skip(skipping.attempt())
+    other.batch = 1
+    assert step(skipping).loss == step(other).loss
+    assert weights_equal(skipping.model, other.model)
+    assert skipping.skipped_in_a_row == 0
+    assert skipping.precision.scaler.state_dict() == other.precision.scaler.state_dict()
+
+
+def test_state_of_another_model_is_refused(tiny_data: Path) -> None:
+    trainer = make_trainer(tiny_data, optimizer="adamw8bit")
+    step(trainer)
+    state = trainer.state_dict()
+    name = next(name for name in state["tensors"]["optimizer"] if name.endswith("absmax1"))
+    for damaged in ({name: torch.zeros(1)}, {"more": torch.zeros(1)}):
+        tensors = state["tensors"] | {"optimizer": state["tensors"]["optimizer"] | damaged}
+        with pytest.raises(ValueError, match="optimizer's state"):
+            trainer.load_state_dict(state | {"tensors": tensors})
 
 
 @PRECISIONS
@@ -117,7 +148,7 @@ def test_weights_stay_float32_and_each_of_them_moves(tiny_data: Path, precision:
     trainer = make_trainer(tiny_data, precision=precision, optimizer=optimizer, learning_rate=1e-5, warmup_steps=0)
     before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
     for _ in range(2):
-        trainer.optimizer_step()
+        step(trainer)
     for name, parameter in trainer.model.named_parameters():
         assert parameter.dtype == torch.float32
         changed = (parameter != before[name]).float()
@@ -132,14 +163,14 @@ def test_gradient_checkpointing_changes_no_bit(tiny_data: Path, precision: str) 
     )
     assert frugal.model.model.gradient_checkpointing
     for _ in range(2):
-        first, second = plain.optimizer_step(), frugal.optimizer_step()
+        first, second = step(plain), step(frugal)
         assert (first.loss, first.gradient_norm) == (second.loss, second.gradient_norm)
     assert weights_equal(plain.model, frugal.model)
 
 
 def test_steps_tokens_and_learning_rate_count_optimizer_steps(tiny_data: Path) -> None:
     trainer = make_trainer(tiny_data, micro_batch_size=1, schedule="constant", learning_rate=0.01, warmup_steps=4)
-    events = [trainer.optimizer_step() for _ in range(6)]
+    events = [step(trainer) for _ in range(6)]
     assert [event.step for event in events] == [1, 2, 3, 4, 5, 6]
     assert [event.tokens for event in events] == [64, 128, 192, 256, 320, 384]
     assert [event.learning_rate for event in events] == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
@@ -152,7 +183,7 @@ def test_trainer_goes_on_from_its_state_to_the_bit(tiny_data: Path, precision: s
     settings = {"precision": precision, "optimizer": optimizer, "micro_batch_size": 2}
     straight = make_trainer(tiny_data, **settings)
     for _ in range(2):
-        straight.optimizer_step()
+        step(straight)
     straight.best, straight.validated_step = Best(step=1, loss=3.5), 2
     model = make_model(seed=9)
     model.load_state_dict(straight.model.state_dict())
@@ -162,7 +193,7 @@ def test_trainer_goes_on_from_its_state_to_the_bit(tiny_data: Path, precision: s
     assert states_equal(resumed.state_dict(), state)
     assert (resumed.best, resumed.validated_step) == (Best(step=1, loss=3.5), 2)
     for _ in range(2):
-        first, second = straight.optimizer_step(), resumed.optimizer_step()
+        first, second = step(straight), step(resumed)
         assert (first.step, first.loss, first.gradient_norm) == (second.step, second.loss, second.gradient_norm)
     assert weights_equal(resumed.model, straight.model)
     assert states_equal(resumed.state_dict(), straight.state_dict())
@@ -170,5 +201,5 @@ def test_trainer_goes_on_from_its_state_to_the_bit(tiny_data: Path, precision: s
 
 def test_training_learns(tiny_data: Path) -> None:
     trainer = make_trainer(tiny_data, steps=40, batch_size=8, micro_batch_size=8)
-    losses = [trainer.optimizer_step().loss for _ in range(40)]
+    losses = [step(trainer).loss for _ in range(40)]
     assert sum(losses[-5:]) / 5 < losses[0] - 2

@@ -1,9 +1,8 @@
 """The one place where an error becomes ``error: …``, ``hint: …`` and an exit code."""
 
-import shlex
 import sys
 
-from gemmazero.cli import console
+from gemmazero.cli import console, signals
 from gemmazero.cli.app import app
 from gemmazero.cli.explain import explain
 
@@ -17,32 +16,20 @@ def run() -> int:
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="gemmazero", standalone_mode=False)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _interrupted()
+    except (KeyboardInterrupt, signals.Terminated) as error:
+        return signals.stopped_at_once(signals.behind(error))
     except BrokenPipeError:
         console.close_quietly()
         return 1
     except Exception as error:
-        if _is_interruption(error):
-            return _interrupted()
+        if name := signals.behind(error):
+            return signals.stopped_at_once(name)
         told = explain(error)
         if told is None:
             raise
         message, hint, code = told
         console.problem(message, hint)
         console.close_quietly()
-    if code == console.INTERRUPTED:  # typer's own word for Ctrl-C; a run that saved first leaves by SystemExit
-        return _interrupted()
+    if code == signals.exit_code(signals.CTRL_C):  # typer's own word for it; a run that saved leaves by SystemExit
+        return signals.stopped_at_once(signals.CTRL_C)
     return code if isinstance(code, int) else 0
-
-
-def _is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind ``error``: an import that it interrupts may fail with an error of another kind."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _interrupted() -> int:
-    console.say(f"\nstopped at once by Ctrl-C; to do it again:\n  gemmazero {shlex.join(sys.argv[1:])}")
-    return console.INTERRUPTED

@@ -18,10 +18,11 @@ from gemmazero.cli.decoding_options import (
 )
 from gemmazero.cli.explain import explain
 from gemmazero.cli.options import given, with_settings
-from gemmazero.config import DEFAULT_MAX_TOKENS, read_json
+from gemmazero.config import DEFAULT_MAX_TOKENS
 from gemmazero.errors import UsageError
 from gemmazero.folder import write_file
 from gemmazero.inference.sampling import Sampler
+from gemmazero.json_file import read_json
 
 if TYPE_CHECKING:
     from gemmazero.inference.conversation import Conversation
@@ -33,6 +34,8 @@ COMMANDS = """\
 /save FILE    write the conversation to a file
 /load FILE    go on with a conversation from a file
 /exit         leave, as Ctrl-D does; Ctrl-C stops a reply"""
+
+LARGEST_CONVERSATION = 2**20  # bytes of a file: more than any model's context holds
 
 MODES = {
     "chat": "chat: the model takes turns with you",
@@ -126,7 +129,7 @@ def _obey(conversation: "Conversation", line: str) -> None:
             write_file(Path(argument), json.dumps(conversation.to_json(), indent=1) + "\n")
             console.say(f"saved {len(conversation.exchanges)} turns to {argument}")
         case "/load":
-            conversation.from_json(read_json(Path(argument)))
+            conversation.from_json(read_json(Path(argument), limit_bytes=LARGEST_CONVERSATION))
             console.say(f"loaded {len(conversation.exchanges)} turns from {argument}")
         case _:
             raise UsageError(f'unknown command "{command}"', "/help lists the commands")

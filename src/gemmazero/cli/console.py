@@ -10,8 +10,6 @@ from typing import Any
 
 import typer
 
-INTERRUPTED = 130  # the exit code after Ctrl-C: 128 + SIGINT
-
 
 def set_up() -> None:
     """Let every stream replace what its encoding cannot write or read; one that the shell closed is nowhere."""

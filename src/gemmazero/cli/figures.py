@@ -4,7 +4,20 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from gemmazero.cli import units
-from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stepped, Stopped, Validated
+from gemmazero.training.events import (
+    Event,
+    Finished,
+    Rejected,
+    Resumed,
+    RolledBack,
+    Saved,
+    Skipped,
+    Started,
+    Stepped,
+    Stopped,
+    Unsaved,
+    Validated,
+)
 
 SMOOTHING = 0.1  # the last step's share in the speed that the time left is told by
 
@@ -20,6 +33,7 @@ class Figures:
     validated: Validated | None = None
     best: Validated | None = None
     saved: Saved | None = None
+    skipped: int = 0
 
     def after(self, event: Event) -> Self:
         """The figures once ``event`` has happened."""
@@ -34,8 +48,21 @@ class Figures:
                 return replace(self, validated=event, best=event if event.best else self.best)
             case Saved():
                 return replace(self, saved=event)
+            case Skipped():
+                return replace(self, skipped=self.skipped + 1)
+            case RolledBack():
+                return self._gone_back(event.step)
             case Stopped() | Finished():
                 return replace(self, step=event.step)
+            case Rejected() | Unsaved():
+                return self
+
+    def _gone_back(self, step: int) -> Self:
+        """Without the facts of later steps, which no longer are facts."""
+        best = self.best if self.best and self.best.step <= step else None
+        validated = self.validated if self.validated and self.validated.step <= step else None
+        saved = self.saved if self.saved and self.saved.step <= step else None
+        return replace(self, step=step, best=best, validated=validated, saved=saved)
 
     @property
     def seconds_left(self) -> float:
@@ -43,7 +70,7 @@ class Figures:
         return (self.steps - self.step) * self.seconds_per_step
 
     def of_learning(self) -> list[str]:
-        """Loss, validation loss, learning rate, gradient norm."""
+        """Loss, validation loss, learning rate, gradient norm, and how many batches were skipped."""
         parts = []
         if self.stepped is not None:
             parts.append(f"loss {self.stepped.loss:.3f}")
@@ -53,6 +80,8 @@ class Figures:
         if self.stepped is not None:
             parts.append(f"learning rate {self.stepped.learning_rate:.2e}")
             parts.append(f"gradient norm {self.stepped.gradient_norm:.2f}")
+        if self.skipped:
+            parts.append(f"skipped batches {self.skipped:,}")
         return parts
 
     def of_machine(self) -> list[str]:

@@ -1,40 +1,41 @@
-"""A run from the first event to the last: drawn, stopped by Ctrl-C, summed up."""
+"""A run from the first event to the last: drawn, stopped by a signal, summed up."""
 
-import contextlib
-import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from gemmazero.cli import console
-from gemmazero.cli.progress import LiveProgress, PlainProgress, watch
+from gemmazero.cli import console, signals
+from gemmazero.cli.progress import watch
+from gemmazero.cli.signals import TwoSignals
 from gemmazero.training.events import Finished, Resumed, Started, Stopped
 
 if TYPE_CHECKING:
     from gemmazero.api import Training
 
 
-def follow(training: "Training", *, as_json: bool) -> None:
-    """Draw a run's events to the end and print its result.
+def follow(training: "Training", two_signals: TwoSignals, *, as_json: bool) -> None:
+    """Draw a run's events to the end and print its result; a run that was stopped leaves with the exit code for it.
 
-    Ctrl-C asks the run to stop after the current step, which saves it; the exit code is then 130. Before the run
-    begins there is nothing to save, and Ctrl-C interrupts at once.
+    Once the run has begun, the first signal asks it to stop, which saves it. Before that there is nothing to save, and
+    the signal ends the command.
     """
     from gemmazero.cli.preparation import PreparationProgress
     from gemmazero.data.prepare import PrepareEvent
 
     last: Finished | Stopped | None = None
-    with PreparationProgress() as preparation, watch() as progress, contextlib.ExitStack() as stack:
+    with PreparationProgress() as preparation, watch() as progress:
+
+        def ask(name: str) -> None:
+            training.stop(name)
+            progress.note(f"{name}: saving, then stopping; a second signal stops at once")
+
         for event in training:
             if isinstance(event, PrepareEvent):
                 preparation.show(event)
                 continue
             if isinstance(event, Started | Resumed):
-                stack.enter_context(_stopped_by_ctrl_c(training, progress))
+                two_signals.ask(ask, _resume_command(training.folder))
             progress.show(event)
             if isinstance(event, Finished | Stopped):
                 last = event
@@ -42,34 +43,20 @@ def follow(training: "Training", *, as_json: bool) -> None:
     if as_json:
         console.result_json(_record(training.folder, last))
     if isinstance(last, Stopped):
-        console.say(f"stopped by {last.reason} after step {last.step:,}, all of it saved; to go on:")
-        console.say(f"  {_resume_command(training.folder)}")
-        sys.exit(console.INTERRUPTED)
+        has_begun = progress.figures.steps > 0 and last.step > 0
+        console.say(_stopped(last, training.folder) if has_begun else _stopped_before_it_began(last))
+        sys.exit(signals.exit_code(last.reason))
     if not as_json:
         console.result(_summary(training.folder, last, was_finished=progress.figures.steps == 0))
     console.say(f'next: gemmazero generate "Once upon a time" --model {shlex.quote(str(training.folder))}')
 
 
-@contextlib.contextmanager
-def _stopped_by_ctrl_c(training: "Training", progress: PlainProgress | LiveProgress) -> Iterator[None]:
-    """The first Ctrl-C asks the run to stop; the second ends it at once, with the command that goes on."""
+def _stopped(last: Stopped, folder: Path) -> str:
+    return f"stopped by {last.reason} after step {last.step:,}, all of it saved; to go on:\n  {_resume_command(folder)}"
 
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        training.stop("Ctrl-C")
-        is_last = progress.figures.step == progress.figures.steps
-        then = b"every step is done, the last validation is not" if is_last else b"stopping after this step"
-        # sys.stderr may be in the middle of a write, and must not be entered twice
-        os.write(2, b"\n%b; Ctrl-C again stops at once\n" % then)
 
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.say(f"stopped at once; to go on from the last checkpoint:\n  {_resume_command(training.folder)}")
-        sys.exit(console.INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _stopped_before_it_began(last: Stopped) -> str:
+    return f"stopped by {last.reason} before any step was done; to do it again:\n  {signals.this_command()}"
 
 
 def _resume_command(folder: Path) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from gemmazero.cli import console
 from gemmazero.cli.options import given, with_settings
+from gemmazero.cli.signals import TwoSignals
 from gemmazero.config import DEFAULT_SOURCE, PrepareConfig
 
 
@@ -32,12 +33,13 @@ def prepare(
     """Turn text into tokens to train on."""
     config = PrepareConfig(**given(context, settings))
 
-    from gemmazero.cli.preparation import PreparationProgress, summary
-    from gemmazero.data.prepare import Prepared, preparing
+    with TwoSignals():
+        from gemmazero.cli.preparation import PreparationProgress, summary
+        from gemmazero.data.prepare import Prepared, preparing
 
-    with PreparationProgress() as progress:
-        for event in preparing(source, out, config, overwrite=overwrite):
-            progress.show(event)
+        with PreparationProgress() as progress:
+            for event in preparing(source, out, config, overwrite=overwrite):
+                progress.show(event)
     assert isinstance(event, Prepared), "preparing ends with Prepared"
     if as_json:
         console.result_json(event.report.to_json())

@@ -3,9 +3,20 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gemmazero.cli import console, units
+from gemmazero.cli import console, signals, units
 from gemmazero.cli.figures import Figures
-from gemmazero.training.events import Event, Resumed, Saved, Started, Stepped, Validated
+from gemmazero.training.events import (
+    Event,
+    Rejected,
+    Resumed,
+    RolledBack,
+    Saved,
+    Skipped,
+    Started,
+    Stepped,
+    Unsaved,
+    Validated,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,19 +54,26 @@ class PlainProgress:
                 console.say(f"{self._place()}, validation loss {event.loss:.4f}{', the best so far' * event.best}")
             case Saved():
                 console.say(f"{self._place()}, saved {event.checkpoint}")
+            case Rejected() | Skipped() | RolledBack() | Unsaved():
+                console.say(warning(event))
+
+    def note(self, text: str) -> None:
+        """Say ``text`` from a signal handler, which may interrupt anything."""
+        signals.say_at_once(text)
 
     def _place(self) -> str:
         return f"step {self.figures.step:,} of {self.figures.steps:,}"
 
 
 class LiveProgress:
-    """A bar and two lines of figures, redrawn four times a second."""
+    """A bar and lines of figures, redrawn four times a second; warnings stay above them."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self.figures = Figures()
+        self._note = ""
         self._live = Live(
             get_renderable=self._draw,
             console=Console(stderr=True),
@@ -77,6 +95,12 @@ class LiveProgress:
         if isinstance(event, Started | Resumed):
             console.say(beginning(event))
             self._live.start()
+        elif isinstance(event, Rejected | Skipped | RolledBack | Unsaved):
+            console.say(warning(event))
+
+    def note(self, text: str) -> None:
+        """Show ``text`` from the next redraw on; safe in a signal handler, which may interrupt anything."""
+        self._note = text
 
     def _draw(self) -> "RenderableType":
         from rich.console import Group
@@ -94,7 +118,8 @@ class LiveProgress:
             ProgressBar(total=figures.steps, completed=figures.step),
             f"{figures.step / max(figures.steps, 1):.0%}",
         )
-        return Group(top, Text("   ".join(figures.of_learning())), Text("   ".join(figures.of_machine()), style="dim"))
+        lines = [Text("   ".join(figures.of_learning())), Text("   ".join(figures.of_machine()), style="dim")]
+        return Group(top, *lines, *([Text(self._note)] if self._note else []))
 
 
 def watch() -> PlainProgress | LiveProgress:
@@ -103,11 +128,27 @@ def watch() -> PlainProgress | LiveProgress:
 
 
 def beginning(event: Started | Resumed) -> str:
-    """What a run is, in a line; below it a warning for each setting given anew."""
-    verb = "starts"
+    """What a run is, in a line; below it how it was extended, and a warning for each setting given anew."""
+    verb, extension = "starts", ""
     changed: tuple[str, ...] = ()
     if isinstance(event, Resumed):
-        verb, changed = f"goes on after step {event.step:,}", event.changed
+        verb, changed, extension = f"goes on after step {event.step:,}", event.changed, event.extension
     size = f"{units.amount(event.parameters)} parameters, {event.steps:,} steps of {event.tokens_per_step:,} tokens"
     warnings = [f"warning: changed {change}; the result may differ in the last digits" for change in changed]
-    return "\n".join([f"{event.run} {verb}: {size}, {event.device}, {event.precision}", *warnings])
+    first = f"{event.run} {verb}: {size}, {event.device}, {event.precision}"
+    return "\n".join([first, *([f"extended: {extension}"] if extension else []), *warnings])
+
+
+def warning(event: Rejected | Skipped | RolledBack | Unsaved) -> str:
+    """Something that went wrong and did not end the run, in a line."""
+    match event:
+        case Rejected():
+            told = f"{event.reason}; the next older checkpoint is looked at"
+        case Skipped():
+            told = f"{event.reason} at step {event.step + 1:,}: batch {event.batch:,} is skipped; see {event.incident}"
+        case RolledBack():
+            batches = f"{len(event.skipped):,} batches are not read again"
+            told = f"went back from step {event.from_step:,} to step {event.step:,}; {batches}"
+        case Unsaved():
+            told = f"{event.what} could not be saved: {event.reason}; training goes on, saving is tried again"
+    return f"{console.styled('warning:', fg='yellow', bold=True)} {told}"

@@ -9,8 +9,12 @@ from typing import Any, get_args
 
 from gemmazero.config import TrainConfig
 from gemmazero.errors import ConfigError
+from gemmazero.regular_file import read_bytes
 
 PLACES = ("preset", "data", "out", "init")  # of `train`, beside the settings of TrainConfig
+
+_LARGEST_FILE = 2**16  # bytes
+_LONGEST_LINE = 1024  # characters: tomllib's time and memory grow with the square of a dotted key
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -19,7 +23,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises ConfigError for a file that cannot be read, an unknown key, or a value of the wrong type.
     """
     try:
-        record = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = read_bytes(path, _LARGEST_FILE).decode("utf-8-sig")
+        if any(len(line) > _LONGEST_LINE for line in text.splitlines()):
+            raise ValueError(f"a line of more than {_LONGEST_LINE} characters")
+        record = tomllib.loads(text)
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError(f'{reason}: "{path}"', "--config takes a TOML file") from error
@@ -44,12 +51,16 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    if choices := get_args(kind):
-        return value in choices
-    return type(value) is kind or (kind is float and type(value) is int)
+    kinds = get_args(kind) or (kind,)
+    if isinstance(kinds[0], str):
+        return value in kinds
+    if isinstance(value, str) and "\0" in value:  # no name of a file has one
+        return False
+    return type(value) in kinds or (float in kinds and type(value) is int)
 
 
 def _described(kind: Any) -> str:
-    if choices := get_args(kind):
-        return f"one of {', '.join(choices)}"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
+    kinds = get_args(kind) or (kind,)
+    if isinstance(kinds[0], str):
+        return f"one of {', '.join(kinds)}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kinds[0]]

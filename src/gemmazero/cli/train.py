@@ -8,6 +8,7 @@ import typer
 from gemmazero.cli.follow import follow
 from gemmazero.cli.options import given, with_settings
 from gemmazero.cli.settings_file import read_settings
+from gemmazero.cli.signals import TwoSignals
 from gemmazero.config import DEFAULT_SOURCE, TrainConfig
 from gemmazero.presets import DEFAULT_PRESET, PRESETS
 
@@ -51,6 +52,7 @@ def train(
     places = {"preset": preset, "data": data, "out": out, "init": init}
     chosen = (read_settings(config) if config else {}) | given(context, places | settings)
 
-    from gemmazero import api
+    with TwoSignals() as two_signals:
+        from gemmazero import api
 
-    follow(api.train(**chosen), as_json=as_json)
+        follow(api.train(**chosen), two_signals, as_json=as_json)

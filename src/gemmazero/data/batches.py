@@ -11,6 +11,8 @@ from torch import Tensor
 from gemmazero.data.shards import TokenShards
 from gemmazero.errors import DataError
 
+_READ_TOKENS = 2**24
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -39,22 +41,38 @@ class Batches:
             )
         self._shards = shards
         self._batch_size, self._sequence_length, self._seed = batch_size, sequence_length, seed
+        self._end_id = shards.manifest.end_id
         self._spare_tokens = (len(shards) - 1) % sequence_length
 
     def __getitem__(self, number: int) -> Batch:
         """Batch ``number`` of the run, 0 for the first; there is no last."""
         if number < 0:
             raise IndexError(f"batch {number}")
-        places = np.arange(number * self._batch_size, (number + 1) * self._batch_size)
         windows = np.empty((self._batch_size, self._sequence_length + 1), dtype=np.int64)
-        for row, start in enumerate(self._starts(places)):
+        for row, start in enumerate(self._starts(number)):
             windows[row] = self._shards.read(start, start + self._sequence_length + 1)
         tokens = torch.from_numpy(windows)
         # Owned and aligned: a matrix product may round differently for a tensor that begins between two 16-byte lines.
         return Batch(ids=tokens[:, :-1].clone(), targets=tokens[:, 1:].clone())
 
-    def _starts(self, places: NDArray[np.int64]) -> list[int]:
-        """Where in the split the windows begin that stand at ``places`` of the endless sequence of epochs."""
+    def documents(self, number: int) -> list[tuple[int, int]]:
+        """For each window of batch ``number`` its first and its last document, counted from 0 in the split.
+
+        It reads the split up to there: for a report, not for every step.
+        """
+        starts = self._starts(number)
+        ends = [start + self._sequence_length for start in starts]  # of the last target
+        places = sorted({*starts, *ends})
+        counted, before, documents = 0, 0, {}
+        for place in places:
+            for start in range(before, place, _READ_TOKENS):
+                counted += int((self._shards.read(start, min(start + _READ_TOKENS, place)) == self._end_id).sum())
+            before, documents[place] = place, counted
+        return [(documents[start], documents[end]) for start, end in zip(starts, ends, strict=True)]
+
+    def _starts(self, number: int) -> list[int]:
+        """Where in the split the windows of batch ``number`` begin, out of the endless sequence of epochs."""
+        places = np.arange(number * self._batch_size, (number + 1) * self._batch_size)
         starts = np.empty_like(places)
         for epoch in np.unique(places // self.windows):
             inside = places // self.windows == epoch

@@ -25,7 +25,8 @@ from gemmazero.data.sources import Source, open_source, without_endings
 from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.data.vocabulary import check_size
 from gemmazero.errors import DataError
-from gemmazero.folder import whole_folder
+from gemmazero.folder import lock_of, whole_folder
+from gemmazero.lock import clear_stale
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -134,6 +135,7 @@ def preparing(
     opened = open_source(source, config)
     yield Opened(opened.name, opened.revision)
     if existing:
+        clear_stale(lock_of(folder))
         _refuse_difference(folder, existing, opened, config)
         _verify(folder, existing)
         yield Prepared(PrepareReport(folder, existing, time.monotonic() - started, reused=True))

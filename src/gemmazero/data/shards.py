@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from typing import Any, BinaryIO, Literal, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from gemmazero.data.manifest_check import is_manifest
 from gemmazero.errors import DataError
+from gemmazero.json_file import LARGEST_JSON, parse_json
+from gemmazero.regular_file import leads_out, open_regular, read_bytes
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -88,7 +92,7 @@ class Manifest:
         if not folder.exists():
             raise DataError(f'no such data folder: "{folder}"', f"gemmazero prepare SOURCE --out {folder}")
         try:
-            record = json.loads((folder / MANIFEST).read_bytes())
+            record = parse_json(read_bytes(folder / MANIFEST, LARGEST_JSON))
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(
                 f'"{folder}" is not a data folder: it has no {MANIFEST}',
@@ -111,17 +115,14 @@ class Manifest:
                 f'"{folder}" has data format version "{version}", this GemmaZero reads 1',
                 "pip install --upgrade gemmazero, or prepare the source again",
             )
-        try:
-            dtype = record.pop("dtype")
-            record["splits"] = {split: SplitFacts(**record["splits"][split]) for split in SPLITS}
-            record["files"] = {name: FileFacts(**facts) for name, facts in record["files"].items()}
-            manifest = cls(**record)
-            sound = dtype == manifest.dtype.name and all(Path(name).name == name for name in manifest.files)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            sound = False
-        if not sound:
+        if not is_manifest(record) or record.pop("dtype") != token_dtype(record["vocab_size"]).name:
             raise _damaged(folder, f"{MANIFEST} does not describe a data folder")
-        return manifest
+        links = [name for name in (MANIFEST, *record["files"]) if (folder / name).is_symlink()]
+        if foreign := [name for name in links if leads_out(folder / name, folder)]:
+            raise _damaged(folder, f'"{foreign[0]}" is a link that leads out of it')
+        record["splits"] = {split: SplitFacts(**record["splits"][split]) for split in SPLITS}
+        record["files"] = {name: FileFacts(**facts) for name, facts in record["files"].items()}
+        return cls(**record)
 
     def token_files(self, split: Split) -> list[str]:
         """The names of a split's token files, in order."""
@@ -129,7 +130,12 @@ class Manifest:
 
     def verify_file(self, path: Path) -> None:
         """Compare a file of the data folder with its size and SHA-256 sum. Raises DataError where they differ."""
-        if not path.is_file() or file_facts(path) != self.files[path.name]:
+        expected = self.files.get(path.name)
+        try:
+            is_sound = expected and path.stat().st_size == expected.bytes and file_facts(path) == expected
+        except OSError:
+            is_sound = False
+        if not is_sound:
             raise _damaged(path.parent, f'"{path.name}" is not what was written')
 
 
@@ -168,7 +174,10 @@ class TokenShards:
         return self.manifest.splits[self.split].text_bytes
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """A copy of the token ids from ``start`` up to ``stop``, uint16 or uint32, across files where need be."""
+        """A copy of the token ids from ``start`` up to ``stop``, uint16 or uint32, across files where need be.
+
+        Raises DataError where one of them is beyond the vocabulary.
+        """
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"tokens {start} to {stop} of {len(self)}")
         ids = np.empty(stop - start, dtype=self.manifest.dtype)
@@ -181,6 +190,7 @@ class TokenShards:
             ids[filled : filled + len(piece)] = piece
             filled += len(piece)
             index += 1
+        self._check(ids)
         return ids
 
     def verify(self) -> None:
@@ -188,15 +198,20 @@ class TokenShards:
         for name, ids in zip(self.manifest.token_files(self.split), self._files, strict=True):
             self.manifest.verify_file(self.folder / name)
             for start in range(0, len(ids), _READ_BYTES):
-                if int(ids[start : start + _READ_BYTES].max()) >= self.manifest.vocab_size:
-                    raise _damaged(self.folder, f'"{name}" holds ids beyond the vocabulary')
+                self._check(ids[start : start + _READ_BYTES])
+
+    def _check(self, ids: NDArray[Any]) -> None:
+        if len(ids) and int(ids.max()) >= self.manifest.vocab_size:
+            raise _damaged(self.folder, f"its {self.split} tokens hold ids beyond the vocabulary")
 
     def _mapped(self, name: str) -> NDArray[Any]:
         path, size = self.folder / name, self.manifest.files[name].bytes
         try:
-            if path.stat().st_size != size or size % self.manifest.dtype.itemsize or not size:
-                raise _damaged(self.folder, f'"{name}" has {path.stat().st_size} bytes, not {size}')
-            return np.asarray(np.memmap(path, dtype=self.manifest.dtype, mode="r"))  # a plain array slices faster
+            with open_regular(path) as file:
+                found = os.fstat(file.fileno()).st_size
+                if found != size or size % self.manifest.dtype.itemsize or not size:
+                    raise _damaged(self.folder, f'"{name}" has {found} bytes, not {size}')
+                return np.asarray(np.memmap(file, dtype=self.manifest.dtype, mode="r"))  # plain arrays slice faster
         except OSError as error:
             raise _damaged(self.folder, f'"{name}" cannot be read: {error.strerror}') from error
 
@@ -266,14 +281,14 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def file_facts(path: Path) -> FileFacts:
-    """Size and SHA-256 of the file at ``path``."""
-    with path.open("rb") as file:
-        return FileFacts(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    """Size and SHA-256 of the regular file at ``path``. Raises OSError where there is none."""
+    with open_regular(path) as file:
+        return FileFacts(bytes=os.fstat(file.fileno()).st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def split_of(name: str) -> str | None:
     """The split whose token file this is; None for any other file."""
-    match = re.fullmatch(r"(train|validation)-\d{5}\.bin", name)
+    match = re.fullmatch(r"(train|validation)-[0-9]{5}\.bin", name)
     return match.group(1) if match else None
 
 

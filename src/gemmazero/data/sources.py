@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gemmazero.config import PrepareConfig
 from gemmazero.data.sample import stories
 from gemmazero.errors import DataError, GemmaZeroError, HubError, UsageError
 from gemmazero.hub import hub_failures, resolve_dataset
+from gemmazero.regular_file import open_regular
 
 Documents = Callable[[], Iterator[str | None]]
 """Reads a split from its beginning, each time it is called; None stands for a document that is not valid Unicode."""
@@ -22,7 +24,11 @@ Documents = Callable[[], Iterator[str | None]]
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _VALIDATION = re.compile(r"(validation|valid|val)(?![a-z])", re.IGNORECASE)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_ROWS_A_BATCH = 1024
+_HUB_ROWS_A_BATCH = 1024
+_ROWS_A_BATCH = 16  # a dictionary of one long text can make every row of it as long
+_UNSUSPICIOUS, _LARGEST_EXPANSION = 2**26, 100  # bytes of a row group, and how many times its compressed ones
+_LONGEST_LINE, _MOST_BRACKETS = 2**24, 2**20  # bytes of JSON, and the objects and lists they can hold
+_COLUMNS_TOLD = 50
 _WHAT_IS_READ = "name a .txt, .jsonl or .parquet file, a folder of them, a Hub dataset id, or sample"
 
 
@@ -116,7 +122,10 @@ def _open_local(path: Path, column: str) -> Source:
 
 
 def _readable_files(folder: Path) -> list[Path]:
-    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in _READERS]
+    try:
+        files = [file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in _READERS]
+    except RecursionError:
+        raise DataError(f'the folders in "{folder}" are too deep within each other', _WHAT_IS_READ) from None
     visible = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     return sorted(visible, key=lambda file: file.relative_to(folder).as_posix())
 
@@ -130,7 +139,7 @@ def _fingerprint(path: Path, files: list[Path]) -> str:
     total = hashlib.sha256()
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.suffix
-        with _reading(file), file.open("rb") as stream:
+        with _reading(file), open_regular(file) as stream:
             total.update(f"{name}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
@@ -151,12 +160,15 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _read_text(path: Path, _column: str) -> Iterator[str | None]:
     """The whole file is one document. A byte order mark is no text; line endings stay as they are."""
-    yield _decoded(path.read_bytes().removeprefix(_BYTE_ORDER_MARK))
+    with open_regular(path) as file:
+        yield _decoded(file.read().removeprefix(_BYTE_ORDER_MARK))
 
 
 def _read_json_lines(path: Path, column: str) -> Iterator[str | None]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_regular(path) as file:
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), b""), 1):
+            if len(line) > _LONGEST_LINE or line.count(b"[") + line.count(b"{") > _MOST_BRACKETS:
+                raise DataError(f'line {number} of "{path}" holds too much', "put each document on a line of its own")
             text = _decoded(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line)
             if text is None:
                 yield None
@@ -175,7 +187,8 @@ def _document_of_line(line: str, column: str, where: str) -> str | None:
         raise _no_column(column, list(record), where)
     text = record[column] if record[column] is not None else ""
     if not isinstance(text, str):
-        raise DataError(f'"{column}" in {where} is not text: {json.dumps(text)[:40]}', "--text-column names another")
+        kind = {dict: "an object", list: "a list", bool: "true or false"}.get(type(text), "a number")
+        raise DataError(f'"{column}" in {where} is not text: {kind}', "--text-column names another")
     return text if _is_unicode(text) else None
 
 
@@ -187,10 +200,22 @@ def _read_parquet(path: Path, column: str) -> Iterator[str | None]:
         with ParquetFile(path) as file:
             if column not in file.schema_arrow.names:
                 raise _no_column(column, file.schema_arrow.names, f'"{path}"')
+            _refuse_bomb(path, column, file.metadata)
             for batch in file.iter_batches(_ROWS_A_BATCH, columns=[column]):
                 yield from _texts(batch.column(column), column, f'"{path}"')
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, ValueError) as error:
         raise DataError(f'cannot read "{path}": {error}', "copy it again from where it came from") from error
+
+
+def _refuse_bomb(path: Path, column: str, metadata: Any) -> None:
+    """Raises DataError where a row group says that it grows, as it is read, as no text does."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for chunk in (group.column(place) for place in range(group.num_columns)):
+            compressed, whole = chunk.total_compressed_size, chunk.total_uncompressed_size
+            if chunk.path_in_schema == column and whole > max(_UNSUSPICIOUS, _LARGEST_EXPANSION * compressed):
+                what = f'"{column}" in "{path}" grows from {compressed} to {whole} bytes'
+                raise DataError(what, "write it again without compression, if that is meant")
 
 
 _READERS: dict[str, Callable[[Path, str], Iterator[str | None]]] = {
@@ -225,7 +250,7 @@ def _load_from_hub(name: str, revision: str, config: PrepareConfig) -> Splits:
         table = builder.as_dataset(split)
         if config.text_column not in table.column_names:
             raise _no_column(config.text_column, table.column_names, f'dataset "{name}"')
-        for batch in table.select_columns([config.text_column]).with_format("arrow").iter(_ROWS_A_BATCH):
+        for batch in table.select_columns([config.text_column]).with_format("arrow").iter(_HUB_ROWS_A_BATCH):
             for chunk in batch.column(config.text_column).chunks:
                 yield from _texts(chunk, config.text_column, f'dataset "{name}"')
 
@@ -263,4 +288,6 @@ def _is_unicode(text: str) -> bool:
 
 
 def _no_column(column: str, columns: list[str], where: str) -> DataError:
-    return DataError(f'no column "{column}" in {where}', f"--text-column is one of {', '.join(columns)}")
+    return DataError(
+        f'no column "{column}" in {where}', f"--text-column is one of {', '.join(columns[:_COLUMNS_TOLD])}"
+    )

@@ -3,7 +3,8 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders
 
+from gemmazero.data.tokenizer_file import read_special_tokens, read_tokenizer
 from gemmazero.data.vocabulary import END_OF_DOCUMENT, byte_vocabulary, gpt2_vocabulary, trained_vocabulary
 from gemmazero.errors import DataError, UsageError
 
@@ -39,7 +41,6 @@ CHAT_TEMPLATE = """\
 """  # Gemma 3's, for text alone and without <bos>: our documents do not begin with one
 
 _END_TOKENS = ("<|endoftext|>", "<eos>", "</s>", "<|end_of_text|>")  # where no tokenizer_config.json names one
-_KEPT = ("bos_token", "eos_token", "pad_token", "unk_token", "chat_template")
 _CHOICES = "gpt2, bytes, bpe:SIZE (such as bpe:8192), or a tokenizer.json or its folder"
 
 
@@ -89,13 +90,12 @@ class Tokenizer:
         file = path / "tokenizer.json" if path.is_dir() else path
         if path.is_dir() and not file.exists():
             raise DataError(f'no tokenizer.json in "{path}"', "copy it there from where the rest of the folder came")
-        try:
-            backend = tokenizers.Tokenizer.from_str(_read(file))
-        except DataError:
-            raise
-        except Exception as error:  # the library raises nothing more precise
-            raise DataError(f'"{file}" is not a tokenizer.json: {error}', _CHOICES) from None
-        config = _special_tokens_and_chat(file.parent)
+        data, added = read_tokenizer(file)
+        with _library(f'"{file}" is not a tokenizer.json'):
+            backend = tokenizers.Tokenizer.from_buffer(data)
+        if moved := [token for token, token_id in added.items() if backend.token_to_id(token) != token_id]:
+            raise DataError(f'"{file}" gives its added token "{moved[0]}" an id that is not the next one', _CHOICES)
+        config = read_special_tokens(file.parent)
         candidates = (config["eos_token"],) if "eos_token" in config else _END_TOKENS
         end_token = next((token for token in candidates if backend.token_to_id(token) is not None), None)
         if end_token is None:
@@ -188,7 +188,8 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``: special tokens show as theirs, invalid UTF-8 as U+FFFD, unknown ids as nothing."""
-        return self._backend.decode(ids, skip_special_tokens=False)
+        with _library(f'the tokenizer "{self.name}" cannot decode these ids'):
+            return self._backend.decode(ids, skip_special_tokens=False)
 
     def round_trip(self, texts: Iterable[str]) -> float:
         """The share of ``texts``, 0 to 1, that come back from ids exactly as they were; 1 where there are none."""
@@ -216,11 +217,8 @@ class Tokenizer:
 
     def _encode(self, texts: Sequence[str], *, template: bool = False) -> list[list[int]]:
         texts = [_valid(text) for text in texts]
-        try:
-            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=template)
-        except Exception as error:  # the library raises nothing more precise
-            raise DataError(f'the tokenizer "{self.name}" cannot encode this text: {error}', _CHOICES) from None
-        return [encoding.ids for encoding in encodings]
+        with _library(f'the tokenizer "{self.name}" cannot encode this text'):
+            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=template)]
 
 
 def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens: bool) -> Tokenizer:
@@ -267,27 +265,14 @@ def _valid(text: str) -> str:
     return text
 
 
-def _read(file: Path) -> str:
+@contextmanager
+def _library(failure: str) -> Iterator[None]:
+    """Whatever stops the ``tokenizers`` library is DataError; where it panics, Rust has told of that on stderr."""
     try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f'no such tokenizer: "{file}"', _CHOICES) from None
-    except (OSError, UnicodeDecodeError) as error:
-        hint = "check its rights, or copy it again from where it came from"
-        raise DataError(f'cannot read the tokenizer "{file}": {error}', hint) from None
-
-
-def _special_tokens_and_chat(folder: Path) -> dict[str, str]:
-    """What the ``tokenizer_config.json`` of a folder, if any, says of them."""
-    file, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
-    try:
-        config = json.loads(_read(file)) if file.exists() else {}
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise DataError(f'"{file}" does not hold a JSON object', "delete it, or copy it again from where it came from")
-    if template.exists():
-        config["chat_template"] = _read(template)
-    values = {key: config.get(key) for key in _KEPT}
-    texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in values.items()}
-    return {key: text for key, text in texts.items() if isinstance(text, str)}
+        yield
+    except Exception as error:  # it raises nothing more precise
+        raise DataError(f"{failure}: {error}", _CHOICES) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise DataError(f"{failure}: {error}", _CHOICES) from None

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,7 @@ def evaluating(
     sequence_length: int,
     windows: Sequence[int] | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> Iterator[Evaluation]:
+) -> Generator[Evaluation, None, None]:
     """The result so far, after each batch of windows.
 
     Window ``i`` predicts tokens ``i·T + 1 … (i+1)·T`` from those before them within it: disjoint windows of

@@ -1,5 +1,6 @@
 """Turns → the ids a model reads: as a chat in Gemma's template, or as one story."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -54,11 +55,13 @@ class ChatTemplate:
 
         The oldest exchanges are left out until it fits into ``room`` ids, or nothing but ``user`` is left.
         """
-        for forgotten in range(len(exchanges) + 1):
-            ids = self._ids(system, exchanges[forgotten:], user)
-            if len(ids) <= room:
-                break
-        return Prompt(ids, forgotten)
+
+        def fits(forgotten: int) -> bool:
+            return len(self._ids(system, exchanges[forgotten:], user)) <= room
+
+        everything = range(len(exchanges))
+        forgotten = 0 if fits(0) else bisect_left(everything, True, key=fits)  # the less of it, the better it fits
+        return Prompt(self._ids(system, exchanges[forgotten:], user), forgotten)
 
     def reply_ids(self, reply: str) -> tuple[int, ...]:
         """The ids of a reply of which only the text is known."""
@@ -94,13 +97,13 @@ class StoryTemplate:
     def prompt(self, system: str, exchanges: Sequence[Exchange], user: str, room: int) -> Prompt:
         """The text so far, which begins with ``system`` and ends with ``user``: the last ``room`` ids of it."""
         opening = self._tokenizer.encode_prompt("")
-        ids, before = self._tokenizer.encode(system), system
+        ids, before = self._tokenizer.encode(system), system[-1:]
         ends = []  # of each exchange, in ids
         for exchange in exchanges:
             text = _joined(before, exchange.user)
             ids += [*self._tokenizer.encode(text), *exchange.reply_ids]
             ends.append(len(ids))
-            before = "" if self._tokenizer.end_id in exchange.reply_ids[-1:] else before + text + exchange.reply
+            before = "" if self._tokenizer.end_id in exchange.reply_ids[-1:] else (before + text + exchange.reply)[-1:]
         ids += self._tokenizer.encode(_joined(before, user))
         cut = max(0, len(opening) + len(ids) - room)
         starts = [0, *ends][: len(exchanges)]
@@ -113,6 +116,6 @@ class StoryTemplate:
 
 
 def _joined(before: str, text: str) -> str:
-    """``text``, after a space where it would run into the text before it."""
+    """``text``, after a space where it would run into what comes before it, of which the end is enough."""
     runs_on = before and text and not before[-1].isspace() and not text[0].isspace() and not text.startswith(_CLOSING)
     return f" {text}" if runs_on else text

@@ -57,12 +57,17 @@ class Gemma(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, blocks, final norm. ``gradient_checkpointing`` recomputes each block in the backward pass."""
+    """Embedding, blocks, final norm.
+
+    While it is trained, ``gradient_checkpointing`` recomputes each block in the backward pass, and ``through`` is what
+    carries the stream through a block: ``through_block``, or the same compiled.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
+        self.through = through_block
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -77,12 +82,13 @@ class Decoder(nn.Module):
         padding = None if cache is None else cache.padding
         dtype = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else x.dtype
         views = {kind: self._view(kind, positions, padding, dtype) for kind in set(self.config.layer_types)}
+        through = self.through if self.training else through_block
         for index, (block, kind) in enumerate(zip(self.layers, self.config.layer_types, strict=True)):
             rotation, mask = views[kind]
             if self.gradient_checkpointing and self.training:
-                x = checkpoint(block, x, rotation, mask, None, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(through, block, x, rotation, mask, None, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, rotation, mask, None if cache is None else cache.layers[index])
+                x = through(block, x, rotation, mask, None if cache is None else cache.layers[index])
         if cache is not None:
             cache.length += ids.shape[1]
         normal: Tensor = self.norm(x)
@@ -125,6 +131,14 @@ class Block(nn.Module):
         x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, mask, cache))
         update: Tensor = self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         return x + update
+
+
+def through_block(
+    block: nn.Module, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+) -> Tensor:
+    """(B, T, D) → (B, T, D): the block, called."""
+    out: Tensor = block(x, rotation, mask, cache)
+    return out
 
 
 class GatedMLP(nn.Module):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,15 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gemmazero.config import read_json
 from gemmazero.errors import CheckpointError, ConfigError
-from gemmazero.folder import discard, whole_folder
+from gemmazero.folder import sync_all, whole_folder
+from gemmazero.json_file import read_json
 from gemmazero.storage.tensor_file import write_tensors
+from gemmazero.storage.tensor_header import check_header
 
 FORMAT_VERSION = 1
-_NAME = re.compile(r"step-(\d{8,})")
-_MANIFEST = "checkpoint.json"
-_MOVE_AWAY = "move that folder away to go on from an older checkpoint"
+MANIFEST = "checkpoint.json"
+_NAME = re.compile(r"step-(\d{8,18})")
+_ANOTHER = "gemmazero resume --verify tells which checkpoints of the run are good"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,56 +42,75 @@ class Checkpoint:
     folder: Path
     step: int
     run_id: str
-    files: Mapping[str, Mapping[str, Any]]  # path → size and sha256
+    files: Mapping[str, Mapping[str, Mapping[str, Any]]]  # group (model, training) → path → size and sha256
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """The checkpoint in ``folder``, by its manifest alone. Raises CheckpointError where that is unusable."""
+        path = folder / MANIFEST
         try:
-            manifest = read_json(folder / _MANIFEST)
+            manifest = read_json(path)
         except ConfigError as error:
-            raise CheckpointError(f'"{folder}" is not a complete checkpoint: {error.message}', _MOVE_AWAY) from error
+            raise CheckpointError(f'"{folder}" is not a complete checkpoint: {error.message}', _ANOTHER) from error
         version = manifest.get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(
                 f'"{folder}" has format version "{version}", this GemmaZero reads {FORMAT_VERSION}',
                 "pip install --upgrade gemmazero",
             )
-        try:
-            files = {**manifest["files"]["model"], **manifest["files"]["training"]}
-            return cls(folder=folder, step=manifest["step"], run_id=manifest["run_id"], files=files)
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f'"{folder / _MANIFEST}" is damaged: {error!r}', _MOVE_AWAY) from error
+        manifest.pop("sha256", None)
+        if _sealed(manifest).encode() != path.read_bytes():
+            raise _damaged(folder, f'"{MANIFEST}" is not what was written')
+        step, run_id, files = (manifest.get(key) for key in ("step", "run_id", "files"))
+        if type(step) is not int or type(run_id) is not str or not _are_groups(files):
+            raise _damaged(folder, f'"{MANIFEST}" does not describe a checkpoint')
+        if _NAME.fullmatch(folder.name) and checkpoint_folder(folder.parent, step) != folder:
+            raise _damaged(folder, f"it holds step {step}")
+        return cls(folder=folder, step=step, run_id=run_id, files=files)
 
-    def verify(self) -> None:
-        """Compare every file with the manifest. Raises CheckpointError naming the first that is not as it was."""
-        there = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
-        if missing := sorted(set(self.files) - there):
-            raise self._damaged(f'"{missing[0]}" is missing')
-        if extra := sorted(there - set(self.files) - {_MANIFEST}):
-            raise self._damaged(f'"{extra[0]}" does not belong to it')
-        for name, expected in self.files.items():
-            if _entry(self.folder / name) != expected:
-                raise self._damaged(f'"{name}" is not what was written')
+    @property
+    def bytes(self) -> int:
+        """The size of all its files."""
+        return sum(entry["size"] for group in self.files.values() for entry in group.values())
+
+    def verify(self, *, training: bool = True) -> None:
+        """Compare every file with the manifest; without ``training``, those of the model alone.
+
+        Raises CheckpointError naming the first that is not as it was; a link is never followed.
+        """
+        expected = {name: entry for group in self.files.values() for name, entry in group.items()}
+        there = _files_in(self.folder)
+        if training and (extra := sorted(there - set(expected) - {MANIFEST})):
+            raise _damaged(self.folder, f'"{extra[0]}" does not belong to it')
+        for name, entry in expected.items() if training else self.files["model"].items():
+            if name not in there:
+                raise _damaged(self.folder, f'"{name}" is missing')
+            if (self.folder / name).stat().st_size != entry["size"] or _entry(self.folder / name) != entry:
+                raise _damaged(self.folder, f'"{name}" is not what was written')
+
+    def record(self) -> dict[str, Any]:
+        """The JSON record of its training state. Verify first. Raises ConfigError where it cannot be read."""
+        record: dict[str, Any] = read_json(self.folder / "training" / "state.json")
+        return record
 
     def training_state(self) -> TrainingState:
         """What ``save_checkpoint`` was given. Verify first. Raises CheckpointError where it cannot be read."""
         training = self.folder / "training"
+        files = sorted(training.glob("*.safetensors"))
+        for file in files:
+            check_header(file)
         try:
-            tensors = {path.stem: load_file(path) for path in sorted(training.glob("*.safetensors"))}
+            tensors = {file.stem: load_file(file) for file in files}
             history = (training / "history.jsonl").read_text(encoding="utf-8")
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f'cannot read "{training}": {error}') from error
-        return TrainingState(tensors=tensors, record=read_json(training / "state.json"), history=history)
-
-    def _damaged(self, what: str) -> CheckpointError:
-        return CheckpointError(f'"{self.folder}" is damaged: {what}', _MOVE_AWAY)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f'cannot read "{training}": {error}', _ANOTHER) from error
+        return TrainingState(tensors=tensors, record=self.record(), history=history)
 
 
 def save_checkpoint(
     parent: Path, *, step: int, run_id: str, write_model: Callable[[Path], None], state: TrainingState
 ) -> Checkpoint:
-    """Write step ``step`` under ``parent``, whole or not at all, and verify what the disk holds.
+    """Write step ``step`` under ``parent``, whole or not at all; it takes its name once the disk gave it back unharmed.
 
     Args:
         parent: the run's ``checkpoints`` folder.
@@ -99,7 +120,8 @@ def save_checkpoint(
         state: everything else.
 
     Raises:
-        GemmaZeroError: the disk is full or may not be written to; older checkpoints are untouched.
+        GemmaZeroError: the disk is full, or may not be written to, or gives back something else; the older
+            checkpoints, one of the same step included, are untouched.
     """
     final = checkpoint_folder(parent, step)
     with whole_folder(final) as folder:
@@ -120,10 +142,10 @@ def save_checkpoint(
             "torch_version": torch.__version__,
             "files": {"model": model_files, "training": training_files},
         }
-        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    checkpoint = Checkpoint.open(final)
-    checkpoint.verify()
-    return checkpoint
+        (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
+        sync_all(folder)
+        Checkpoint.open(folder).verify()
+    return Checkpoint.open(final)
 
 
 def checkpoint_folder(parent: Path, step: int) -> Path:
@@ -131,27 +153,60 @@ def checkpoint_folder(parent: Path, step: int) -> Path:
     return parent / f"step-{step:08d}"
 
 
+def step_of(folder: Path) -> int | None:
+    """The step that a folder's name says it is the checkpoint of; None for any other folder."""
+    match = _NAME.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
 def list_checkpoints(parent: Path) -> list[Path]:
     """The step folders under ``parent``, oldest first."""
     if not parent.is_dir():
         return []
-    found = [(int(match[1]), path) for path in parent.iterdir() if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    found = [(step_of(path), path) for path in parent.iterdir()]
+    return [path for step, path in sorted((step, path) for step, path in found if step is not None)]
 
 
-def retain(parent: Path, *, keep: int, best_step: int | None) -> None:
-    """Remove all but the newest ``keep`` checkpoints and the best."""
-    best = None if best_step is None else checkpoint_folder(parent, best_step)
-    for path in list_checkpoints(parent)[:-keep]:
-        if path != best:
-            discard(path)
+def _sealed(manifest: Mapping[str, Any]) -> str:
+    """The text of a manifest, which ends with the SHA-256 sum of the rest: no bit of it changes unnoticed."""
+    digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+    return json.dumps({**manifest, "sha256": digest}, indent=1) + "\n"
+
+
+def _are_groups(files: object) -> bool:
+    """Whether this is ``{"model": {path: {size, sha256}}, "training": …}``."""
+    if not isinstance(files, dict) or set(files) != {"model", "training"}:
+        return False
+    groups = [group for group in files.values() if isinstance(group, dict)]
+    entries = [entry for group in groups for entry in group.values()]
+    return len(groups) == 2 and all(
+        isinstance(entry, dict) and type(entry.get("size")) is int and type(entry.get("sha256")) is str
+        for entry in entries
+    )
+
+
+def _files_in(folder: Path) -> set[str]:
+    """The paths of all files below ``folder``. Raises CheckpointError for a link, a pipe, a device."""
+    found = set()
+    for parent, folders, names in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *names)):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise _damaged(folder, f'"{path.relative_to(folder)}" is no plain file')
+        found |= {Path(parent, name).relative_to(folder).as_posix() for name in names}
+    return found
 
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _entry(path) for path in files}
+    return {name: _entry(folder / name) for name in sorted(_files_in(folder))}
 
 
 def _entry(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 sum, of what the disk holds rather than the memory in front of it, where the system can tell."""
     with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return {"size": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _damaged(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(f'"{folder}" is damaged: {what}', _ANOTHER)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from gemmazero.config import RUNS, read_json
+from gemmazero.config import RUNS
 from gemmazero.errors import CheckpointError, ConfigError
-from gemmazero.storage.checkpoint import list_checkpoints
+from gemmazero.json_file import read_json
+from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, list_checkpoints
 
 RUN_FILE = "run.json"
 BEST_FILE = "best.json"
@@ -16,25 +17,19 @@ _START = "gemmazero train --preset nano --data sample"
 def locate_model(name: str | Path | None) -> Path:
     """The model folder that ``name`` means; left out, that of the newest run under ``runs/``.
 
+    The model's files in a checkpoint are verified.
+
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it is damaged.
     """
-    if name is None:
-        return best_checkpoint(newest_run(with_checkpoint=True))
-    folder = Path(name)
-    if not folder.exists():
-        raise CheckpointError(f'no such model: "{name}"', "name a run folder, a checkpoint folder or a model folder")
-    if (folder / RUN_FILE).is_file():
-        return best_checkpoint(folder)
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f'"{name}" is neither a run nor a model folder', f"it has no {RUN_FILE} and no config.json"
-        )
+    folder = _named(name)
+    if (folder / MANIFEST).exists() or run_of(folder) is not None:
+        Checkpoint.open(folder).verify(training=False)
     return folder
 
 
 def best_checkpoint(run: Path) -> Path:
-    """A run's best checkpoint by validation loss; its newest where it has never validated.
+    """A run's best checkpoint by validation loss; where none is named, its newest whose model is undamaged.
 
     Raises:
         CheckpointError: it has no checkpoint yet.
@@ -45,8 +40,10 @@ def best_checkpoint(run: Path) -> Path:
     try:
         best = run / CHECKPOINTS / Path(read_json(run / BEST_FILE)["checkpoint"]).name
     except (ConfigError, KeyError, TypeError):
-        return checkpoints[-1]
-    return best if best in checkpoints else checkpoints[-1]
+        best = run
+    if best in checkpoints:
+        return best
+    return next((checkpoint for checkpoint in reversed(checkpoints) if _is_sound(checkpoint)), checkpoints[-1])
 
 
 def newest_run(*, with_checkpoint: bool = False) -> Path:
@@ -67,3 +64,26 @@ def run_of(model: Path) -> Path | None:
     """The run folder that a checkpoint folder belongs to; None for any other model."""
     run = model.resolve().parent.parent
     return run if model.resolve().parent.name == CHECKPOINTS and (run / RUN_FILE).is_file() else None
+
+
+def _named(name: str | Path | None) -> Path:
+    if name is None:
+        return best_checkpoint(newest_run(with_checkpoint=True))
+    folder = Path(name)
+    if not folder.exists():
+        raise CheckpointError(f'no such model: "{name}"', "name a run folder, a checkpoint folder or a model folder")
+    if (folder / RUN_FILE).is_file():
+        return best_checkpoint(folder)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f'"{name}" is neither a run nor a model folder', f"it has no {RUN_FILE} and no config.json"
+        )
+    return folder
+
+
+def _is_sound(folder: Path) -> bool:
+    try:
+        Checkpoint.open(folder).verify(training=False)
+    except CheckpointError:
+        return False
+    return True

@@ -10,11 +10,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gemmazero.config import ModelConfig, read_json
+from gemmazero.config import ModelConfig
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, ConfigError
+from gemmazero.json_file import read_json
 from gemmazero.model.gemma import Gemma
 from gemmazero.storage.tensor_file import write_tensors
+from gemmazero.storage.tensor_header import TensorFacts, check_header
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -48,7 +50,8 @@ def save_model(model: Gemma, tokenizer: Tokenizer, folder: Path, *, dtype: torch
 def load_model(folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> Gemma:
     """The Gemma 2 or 3 text model in ``folder``, ours or transformers': one file, shards, or a multimodal wrapper.
 
-    Its weights are copies: the files may change or go afterwards.
+    Its weights are copies: the files may change or go afterwards. No more memory is taken than the files' sizes
+    justify, whatever the config says. A file may be a link, as in the Hub's cache.
 
     Raises CheckpointError where there is no model, where a file is damaged, or where tensors are missing, unknown, of
     the wrong shape or not of floating point; ConfigError where the config is not one that ``Gemma`` computes.
@@ -56,10 +59,15 @@ def load_model(folder: Path, *, device: torch.device | str, dtype: torch.dtype) 
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f'no model in "{folder}": {CONFIG} is missing', "name a folder that holds a model")
     config = ModelConfig.read(folder / CONFIG)
+    stored = _stored_tensors(folder)
+    if config.num_hidden_layers > len(stored):
+        raise CheckpointError(
+            f'"{folder}" holds {len(stored)} tensors, its {CONFIG} tells of {config.num_hidden_layers} layers',
+            _COPY_AGAIN,
+        )
     with torch.device("meta"):
         model = Gemma(config)
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    stored = _stored_tensors(folder)
     if config.tie_word_embeddings:
         _drop_equal_head(folder, stored)
     _check(folder, stored, expected)
@@ -74,13 +82,15 @@ class _StoredTensor:
 
     file: Path
     key: str
-    shape: tuple[int, ...]
-    dtype: str
+    facts: TensorFacts
 
     def read(self) -> Tensor:
-        """The tensor, mapped from its file."""
-        with safe_open(self.file, framework="pt") as weights:
-            tensor: Tensor = weights.get_tensor(self.key)
+        """The tensor, mapped from its file. Raises CheckpointError where the library does not find it there."""
+        try:
+            with safe_open(self.file, framework="pt") as weights:
+                tensor: Tensor = weights.get_tensor(self.key)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f'"{self.file}" is damaged: {error}', _COPY_AGAIN) from error
         return tensor
 
 
@@ -88,20 +98,12 @@ def _stored_tensors(folder: Path) -> dict[str, _StoredTensor]:
     """Every text tensor in ``folder`` under the name that ``Gemma`` gives it, read from the headers alone."""
     stored: dict[str, _StoredTensor] = {}
     for file in _weight_files(folder):
-        try:
-            with safe_open(file, framework="pt") as weights:
-                for key in weights.keys():  # noqa: SIM118 - it is no mapping
-                    name = _text_name(key)
-                    if name is None:
-                        continue
-                    if name in stored:
-                        raise CheckpointError(f'"{folder}" holds the tensor "{name}" twice', _SAVE_AGAIN)
-                    header = weights.get_slice(key)
-                    stored[name] = _StoredTensor(file, key, tuple(header.get_shape()), header.get_dtype())
-        except FileNotFoundError:
-            raise CheckpointError(f'"{file}" is missing', _COPY_AGAIN) from None
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f'"{file}" is damaged: {error}', _COPY_AGAIN) from error
+        for key, facts in check_header(file).items():
+            if (name := _text_name(key)) is None:
+                continue
+            if name in stored:
+                raise CheckpointError(f'"{folder}" holds the tensor "{name}" twice', _SAVE_AGAIN)
+            stored[name] = _StoredTensor(file, key, facts)
     return stored
 
 
@@ -140,7 +142,9 @@ def _text_name(key: str) -> str | None:
 def _drop_equal_head(folder: Path, stored: dict[str, _StoredTensor]) -> None:
     """A tied checkpoint may store the head all the same, if it is the embedding."""
     head, embedding = stored.pop("lm_head.weight", None), stored.get("model.embed_tokens.weight")
-    if head and embedding and not (head.shape == embedding.shape and torch.equal(head.read(), embedding.read())):
+    if head is None or embedding is None:
+        return
+    if head.facts.shape != embedding.facts.shape or not torch.equal(head.read(), embedding.read()):
         raise CheckpointError(
             f'"{folder}" ties the head to the embedding, but its lm_head.weight is another matrix',
             f"set tie_word_embeddings to false in its {CONFIG}, or remove the tensor",
@@ -154,11 +158,13 @@ def _check(folder: Path, stored: Mapping[str, _StoredTensor], expected: Mapping[
         "missing": [name for name in expected if name not in stored],
         "unknown": [name for name in stored if name not in expected],
         "of the wrong shape": [
-            f"{name} {list(tensor.shape)} instead of {list(expected[name])}"
+            f"{name} {list(tensor.facts.shape)} instead of {list(expected[name])}"
             for name, tensor in both
-            if tensor.shape != expected[name]
+            if tensor.facts.shape != expected[name]
         ],
-        "not of floating point": [f"{name} {tensor.dtype}" for name, tensor in both if tensor.dtype not in _FLOATS],
+        "not of floating point": [
+            f"{name} {tensor.facts.dtype}" for name, tensor in both if tensor.facts.dtype not in _FLOATS
+        ],
     }
     found = [f"{len(names)} {problem} ({_shortened(names)})" for problem, names in problems.items() if names]
     if found:

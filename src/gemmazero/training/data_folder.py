@@ -1,16 +1,38 @@
 """A run's data folder: found where it is, or prepared, or prepared again."""
 
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from gemmazero.config import DataReference, PrepareConfig
+from gemmazero.config import PrepareConfig
 from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
 from gemmazero.data.shards import MANIFEST
+from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import DataError
+from gemmazero.run_config import DataReference, RunConfig
+from gemmazero.training.stop import Stop
+
+Preparing = Generator[PrepareEvent, None, Path]
 
 
-def prepared(source: str) -> Generator[PrepareEvent, None, Path]:
+def unless_stopped(
+    events: Generator[PrepareEvent, None, Path], stop: Stop
+) -> Generator[PrepareEvent, None, Path | None]:
+    """``events``, and what they return; None where ``stop`` came between two of them."""
+    with closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                folder: Path = end.value
+                return folder
+            yield event
+            if stop.reason:
+                return None
+
+
+def prepared(source: str) -> Preparing:
     """``source`` where it is a data folder, else the one that it is prepared into."""
     if (Path(source) / MANIFEST).is_file():
         return Path(source)
@@ -18,7 +40,7 @@ def prepared(source: str) -> Generator[PrepareEvent, None, Path]:
     return default_folder(source)
 
 
-def prepared_again(given: str | None, recorded: DataReference) -> Generator[PrepareEvent, None, Path]:
+def prepared_again(given: str | None, recorded: DataReference) -> Preparing:
     """Where the run's data is: ``given`` is a data folder or the source; prepared again where its folder is gone."""
     data = Path(given or recorded.folder)
     if given is not None and not (data / MANIFEST).is_file():
@@ -34,3 +56,14 @@ def prepared_again(given: str | None, recorded: DataReference) -> Generator[Prep
         revision = None
     yield from preparing(given or recorded.source, data, replace(PrepareConfig(**recorded.options), revision=revision))
     return data
+
+
+def tokenizer_of(config: RunConfig) -> Tokenizer:
+    """The data's. Raises DataError where it is not the one that the run began with."""
+    tokenizer = Tokenizer.load(Path(config.data.folder))
+    if tokenizer.without_prompt_template().digest != config.data.tokenizer_digest:
+        raise DataError(
+            f'the tokenizer in "{config.data.folder}" is not the one that the run began with',
+            "gemmazero prepare … --overwrite writes it anew",
+        )
+    return tokenizer

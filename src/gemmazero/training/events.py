@@ -34,6 +34,16 @@ class Resumed:
     device: str
     precision: str
     changed: tuple[str, ...]  # equivalent settings given anew: "threads: 2 → 4"
+    extension: str = ""  # "60 → 80 steps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """The checkpoint of ``step`` is damaged, or not this run's; the next older one is looked at."""
+
+    step: int
+    checkpoint: Path
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +51,7 @@ class Stepped:
     """One optimizer step is done. ``loss`` is the batch's mean, in nats a token; ``tokens`` counts the whole run's."""
 
     step: int
+    batch: int
     loss: float
     learning_rate: float
     gradient_norm: float
@@ -72,13 +83,43 @@ class Saved:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unsaved:
+    """Something could not be written after ``step``; training goes on, and writing is tried again."""
+
+    step: int
+    what: str  # "the checkpoint of step 12", "metrics.jsonl"
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A batch with numbers gone wrong was not learned from; ``step`` steps are done, as before."""
+
+    step: int
+    batch: int
+    loss: float
+    gradient_norm: float
+    reason: str
+    incident: Path  # the file that tells all about it
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolledBack:
+    """The run went back from ``from_step`` to ``step``; the batches numbered in ``skipped`` are not read again."""
+
+    step: int
+    from_step: int
+    skipped: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stopped:
     """The run was asked to stop; everything up to ``step`` is saved. ``validation_loss`` is the best one's."""
 
     step: int
-    loss: float | None
-    validation_loss: float | None
-    best_step: int | None
+    loss: float | None = None
+    validation_loss: float | None = None
+    best_step: int | None = None
     reason: str
 
 
@@ -92,4 +133,4 @@ class Finished:
     best_step: int | None
 
 
-Event = Started | Resumed | Stepped | Validated | Saved | Stopped | Finished
+Event = Started | Resumed | Rejected | Stepped | Skipped | RolledBack | Validated | Saved | Unsaved | Stopped | Finished

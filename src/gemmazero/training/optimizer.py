@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from gemmazero.config import TrainConfig
 
+_BLOCK = 256  # weights to a scale, in bitsandbytes' 8-bit optimizers
 WSD_DECAY_SHARE = 0.2  # of the steps; arXiv 2405.18392 finds 10-20% enough
 
 
-def learning_rate_at(step: int, config: TrainConfig) -> float:
+def learning_rate_at(step: int, config: TrainConfig, curve_steps: int) -> float:
     """The learning rate of optimizer step ``step``, counted from 1.
 
-    Linear warm-up, then cosine (arXiv 1608.03983) or wsd (constant, then linear: arXiv 2404.06395), which end at
-    ``min_learning_rate``, or constant.
+    Linear warm-up, then cosine (arXiv 1608.03983) or wsd (constant, then linear: arXiv 2404.06395), which reach
+    ``min_learning_rate`` at step ``curve_steps`` and stay there, or constant.
     """
     peak, least = config.learning_rate, config.min_learning_rate
     if step <= config.warmup_steps:
@@ -27,10 +28,15 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
         return peak
     start = config.warmup_steps
     if config.schedule == "wsd":
-        start = max(start, config.steps - max(1, round(config.steps * WSD_DECAY_SHARE)))
-    progress = max(0.0, (step - start) / max(1, config.steps - start))
+        start = max(start, decay_start(curve_steps))
+    progress = min(1.0, max(0.0, (step - start) / max(1, curve_steps - start)))
     fall = (1 - math.cos(math.pi * progress)) / 2 if config.schedule == "cosine" else progress
     return peak + (least - peak) * fall
+
+
+def decay_start(steps: int) -> int:
+    """The last step before wsd's decay, in a run of so many steps."""
+    return steps - max(1, round(steps * WSD_DECAY_SHARE))
 
 
 class Optimizer:
@@ -86,15 +92,45 @@ class Optimizer:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what ``state_dict`` gave, on the parameters' device."""
+        """Take up what ``state_dict`` gave, on the parameters' device; {} is that of before the first step.
+
+        Raises ValueError for anything else: the optimizers trust the sizes they are given.
+        """
+        restored = {parameter: _of(name, state) for parameter, name in self._names.items()}
+        if sum(map(len, restored.values())) != len(state):
+            raise ValueError("the optimizer's state holds tensors of no parameter")
+        for parameter, own in restored.items():
+            if state and not _fits(own, parameter):
+                raise ValueError(f"the optimizer's state of {self._names[parameter]} does not fit")
         for part in self.parts:
             for parameter in (parameter for group in part.param_groups for parameter in group["params"]):
-                prefix = self._names[parameter] + "."
-                part.state[parameter] = {
-                    key.removeprefix(prefix): _restored(value, parameter.device)
-                    for key, value in state.items()
-                    if key.startswith(prefix) and "." not in key.removeprefix(prefix)
-                }
+                own = restored[parameter]
+                part.state[parameter] = {key: _restored(value, parameter.device) for key, value in own.items()}
+
+
+def _of(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries ``name.KEY``, by KEY."""
+    own = ((key.rpartition("."), value) for key, value in state.items())
+    return {key: value for (owner, _, key), value in own if owner == name}
+
+
+def _fits(state: Mapping[str, Tensor], parameter: nn.Parameter) -> bool:
+    """Whether these are two moments of the parameter's shape, in 32 bits or in blocks of 8, and a step count."""
+    moments = [value for key, value in state.items() if key in ("exp_avg", "exp_avg_sq", "state1", "state2")]
+    scales = [value for key, value in state.items() if key in ("absmax1", "absmax2")]
+    codes = [value for key, value in state.items() if key in ("qmap1", "qmap2")]
+    narrow = [moment for moment in moments if moment.dtype == torch.uint8]
+    blocks = -(-parameter.numel() // _BLOCK)
+    return (
+        len(moments) == 2
+        and "step" in state
+        and state["step"].dim() == 0
+        and all(moment.shape == parameter.shape for moment in moments)
+        and all(moment.dtype in (torch.float32, torch.uint8) for moment in moments)
+        and len(narrow) == len(scales) == len(codes)
+        and all(scale.shape == (blocks,) and scale.dtype == torch.float32 for scale in scales)
+        and all(code.shape == (256,) and code.dtype == torch.float32 for code in codes)
+    )
 
 
 def _owned(key: str, value: Tensor | int) -> Tensor:

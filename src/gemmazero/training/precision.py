@@ -22,16 +22,32 @@ class Precision:
         self.name = name
         self._device = device.type
         self._narrow = _NARROW.get(name)
-        self.scaler = torch.amp.GradScaler(self._device, enabled=name == "fp16")
+        self.scaler = self._new_scaler()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Narrow matrix products within; nothing for fp32."""
         return torch.autocast(self._device, dtype=self._narrow, enabled=self._narrow is not None)
 
+    def lower_scale(self) -> bool:
+        """After an overflow: halve the loss scale. False where there is none to halve, or none of 1 is left."""
+        if not self.scaler.is_enabled():
+            return False
+        before = self.scaler.get_scale()
+        self.scaler.update()
+        return 1.0 <= self.scaler.get_scale() < before
+
+    def restart_scaler(self, state: dict[str, Any]) -> None:
+        """Go back to a GradScaler's ``state_dict``, whatever the present one has seen since."""
+        self.scaler = self._new_scaler()
+        self.scaler.load_state_dict(state)
+
     @property
     def loss_scale(self) -> float:
         """What the loss is multiplied by; 1 where there is no scaler."""
         return float(self.scaler.scale(torch.ones((), device=self._device)))
+
+    def _new_scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self._device, enabled=self.name == "fp16")
 
 
 def choose_precision(name: PrecisionName, device: torch.device) -> PrecisionName:

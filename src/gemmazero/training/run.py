@@ -1,43 +1,42 @@
 """A run folder come alive: started or resumed, it wires data, trainer, checkpoints and record together."""
 
 import json
+import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from gemmazero.config import RunConfig, read_json
-from gemmazero.data.batches import Batches, choose_windows
+from gemmazero.data.batches import Batches
 from gemmazero.data.prepare import PrepareEvent
-from gemmazero.data.shards import Manifest, TokenShards
-from gemmazero.data.tokenizer import Tokenizer
-from gemmazero.errors import CheckpointError, DataError
-from gemmazero.evaluation.perplexity import evaluate, window_count
-from gemmazero.folder import claimed, recover_all, write_file
+from gemmazero.data.shards import TokenShards
+from gemmazero.duration import seconds
+from gemmazero.errors import CheckpointError, GemmaZeroError, TrainingError
+from gemmazero.folder import recover, recover_all, write_file
+from gemmazero.lock import clear_stale, locked
 from gemmazero.model.gemma import Gemma
-from gemmazero.runtime import choose_device, set_up
-from gemmazero.storage.checkpoint import (
-    Checkpoint,
-    TrainingState,
-    checkpoint_folder,
-    list_checkpoints,
-    retain,
-    save_checkpoint,
-)
-from gemmazero.storage.locate import BEST_FILE, CHECKPOINTS, RUN_FILE
-from gemmazero.storage.model_folder import load_model, save_model
-from gemmazero.training.data_folder import prepared, prepared_again
-from gemmazero.training.events import Event, Finished, Resumed, Saved, Started, Stopped, Validated
+from gemmazero.run_config import RunConfig
+from gemmazero.runtime import choose_device, environment, environment_changes, set_up
+from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, step_of
+from gemmazero.storage.checkpoints import Checkpoints
+from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
+from gemmazero.storage.model_folder import load_model
+from gemmazero.training.data_folder import prepared, prepared_again, tokenizer_of, unless_stopped
+from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Unsaved
+from gemmazero.training.guard import Guard, last_anchor
 from gemmazero.training.loop import train
-from gemmazero.training.record import Record, finished
-from gemmazero.training.settings import Request, changed, resolve
+from gemmazero.training.record import METRICS, Record, finished, has_saved
+from gemmazero.training.save_times import SaveTimes
+from gemmazero.training.settings import Request, extended, extension_told, recorded, resolve, with_data
 from gemmazero.training.stop import Stop
-from gemmazero.training.trainer import Best, Trainer
+from gemmazero.training.trainer import Trainer
+from gemmazero.training.validation import Validation
+
+LOCK_FILE = ".lock"
 
 
 def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
@@ -46,104 +45,131 @@ def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
     Raises:
         GemmaZeroError: something a user can mend stands in the way, another process in the folder for one.
     """
-    folder = request.folder
-    if (folder / RUN_FILE).is_file() and (ended := finished(folder)) is not None:
-        config = RunConfig.from_json(read_json(folder / RUN_FILE))
-        request.refuse_another_model(config)
-        changed(config.train, request.settings)
+    folder, limit = request.folder, request.settings.get("max_time")
+    if limit:
+        stop.after(seconds(limit, option="--max-time"), f"--max-time {limit}")
+    if (ended := _ended(request)) is not None:
+        clear_stale(folder / LOCK_FILE)
         yield ended
         return
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another")
-    with claimed(folder):
-        try:
-            run = yield from Run.open(request)
-            yield from run.events(stop)
-        finally:
-            with suppress(OSError):  # it stays unless it is empty: nothing came of the run
+    is_new = not folder.exists()
+    try:
+        with locked(folder / LOCK_FILE, folder):
+            run = yield from Run.open(request, stop)
+            if run is not None:
+                yield from run.events()
+    finally:
+        if is_new:  # and empty, where nothing came of the run
+            with suppress(OSError):
                 folder.rmdir()
 
 
 class Run:
     """A run, ready to go on from ``checkpoint``, or from its first step. ``Run.open`` makes it."""
 
-    def __init__(self, folder: Path, config: RunConfig, checkpoint: Checkpoint | None) -> None:
-        self.folder = folder
-        self.config = config
-        data, settings = Path(config.data.folder), config.train
+    def __init__(
+        self, folder: Path, config: RunConfig, checkpoints: Checkpoints, checkpoint: Checkpoint | None, stop: Stop
+    ) -> None:
+        self.folder, self.config, self.checkpoints, self.stop = folder, config, checkpoints, stop
+        data, settings, device = Path(config.data.folder), config.train, choose_device(config.train.device)
         set_up(settings.threads)
-        self.tokenizer = Tokenizer.load(data)
-        self.validation = TokenShards(data, "validation")
+        self.tokenizer = tokenizer_of(config)
         batches = Batches(
             TokenShards(data, "train"),
             batch_size=settings.batch_size,
             sequence_length=settings.sequence_length,
             seed=settings.seed,
         )
-        model = _model(config, checkpoint).to(choose_device(settings.device))
-        self.trainer = Trainer(model, batches, settings, choose_device(settings.device))
-        self._validation_windows = self._choose_validation_windows()
-        folder.mkdir(parents=True, exist_ok=True)
+        model = _model(config, checkpoint).to(device)
+        self.trainer = Trainer(model, batches, settings, device, curve_steps=config.curve_steps)
+        history = "" if checkpoint is None else _take_up(self.trainer, checkpoint)
         write_file(folder / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
-        if checkpoint is None:
-            self.record = Record(folder)
-        else:
-            state = checkpoint.training_state()
-            self.trainer.load_state_dict({"tensors": state.tensors, "record": state.record})
-            self.record = Record(folder, state.history)
-        self._name_best()
+        self.record = Record(folder, history)
+        self.guard = Guard(self.trainer, checkpoints, self.record)
+        self.validation = Validation(self.trainer, TokenShards(data, "validation"), settings, stop)
         self._saved = self._state_told
-        self._validated: Validated | None = None
+        self.save_times = SaveTimes(settings, config.curve_steps)
+        self._unsaved: Unsaved | None = None
+        self._is_behind = False
 
     @classmethod
-    def open(cls, request: Request) -> Generator[PrepareEvent | Event, None, Self]:
-        """Start the run that was asked for, or go on with it where its folder holds it; yields the facts of doing so.
+    def open(cls, request: Request, stop: Stop) -> Generator[PrepareEvent | Event, None, Self | None]:
+        """Start the run that was asked for, or go on with it; None where ``stop`` came while data was prepared.
 
         Raises:
-            GemmaZeroError: data, settings and folder do not fit together, or the newest checkpoint is damaged.
+            GemmaZeroError: data, settings and folder do not fit together, or no checkpoint is good.
         """
         folder = request.folder
+        recover(folder / RUN_FILE)
         recover_all(folder / CHECKPOINTS)
-        checkpoints = list_checkpoints(folder / CHECKPOINTS)
+        steps = [step_of(path) or 0 for path in list_checkpoints(folder / CHECKPOINTS)]
         is_known = (folder / RUN_FILE).is_file()
-        goes_on = is_known and (request.resumes or bool(checkpoints))  # before its first checkpoint it may begin anew
-        if goes_on:
-            config, told = yield from _recorded(request)
-        elif any(folder.iterdir()) and not is_known:
+        if not is_known and any(path.name != LOCK_FILE for path in folder.iterdir()):
             raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another")
-        else:
-            config, told = resolve(request, (yield from prepared(request.source))), ()
-        checkpoint = Checkpoint.open(checkpoints[-1]) if checkpoints else None
-        if checkpoint is not None:
-            checkpoint.verify()
-            if checkpoint.run_id != config.run_id:
-                raise CheckpointError(f'"{checkpoint.folder}" belongs to another run than "{folder}"', "move it away")
-        run = cls(folder, config, checkpoint)
+        if is_known and not steps and has_saved(folder):
+            raise CheckpointError(f'the checkpoints of "{folder}" are gone', "bring them back; --out names a new run")
+        goes_on = is_known and (request.resumes or bool(steps))  # before its first checkpoint it may begin anew
+        before, told = recorded(request, folder / RUN_FILE) if goes_on else (None, ())
+        making = prepared(request.source) if before is None else prepared_again(request.data, before.data)
+        data = yield from unless_stopped(making, stop)
+        if data is None:
+            yield Stopped(step=max(steps, default=0), reason=stop.reason)
+            return None
+        config = resolve(request, data) if before is None else with_data(before, data)
+        checkpoints = Checkpoints(folder, config)
+        hold = SaveTimes(config.train, config.curve_steps).hold if request.extends(config) else 0
+        checkpoint, passed_over = checkpoints.newest_good(hold or None)
+        extension = ""
+        if request.extends(config):
+            config = extended(config, 0 if checkpoint is None else checkpoint.step, request.settings["steps"])
+            checkpoints, extension = Checkpoints(folder, config), extension_told(config)
+        run = cls(folder, config, checkpoints, checkpoint, stop)
+        for one in passed_over:
+            yield run._tell(Rejected(step=one.step, checkpoint=one.folder, reason=one.reason))
+        for event in run._confirm_best():
+            yield run._tell(event)
         facts = run._facts()
-        yield run._tell(Resumed(**facts, changed=told) if goes_on else Started(**facts))
+        if before is None:
+            yield run._tell(Started(**facts))
+        else:
+            changes = () if checkpoint is None else environment_changes(checkpoint.record().get("environment"))
+            yield run._tell(Resumed(**facts, changed=(*told, *changes), extension=extension))
         return run
 
-    def events(self, stop: Stop) -> Iterator[Event]:
-        """Train to the end, or until ``stop`` is set. Leaving early, or Ctrl-C between two updates, saves first."""
+    def events(self) -> Iterator[Event]:
+        """Train to the end, or until the wish to stop. Leaving early, or Ctrl-C between two updates, saves first.
+
+        Raises:
+            TrainingError: the numbers have gone wrong too often, or something could not be saved to the very end.
+        """
         settings = self.config.train
         events = train(
             self.trainer,
             steps=settings.steps,
             validate_every=settings.validate_every,
-            save_every=settings.save_every,
-            validate=self._validate,
+            optimizer_step=self.guard.optimizer_step,
+            validate=self.validation.part if self.validation.is_possible else None,
+            is_save_due=lambda: self.save_times.is_due(self.trainer.step),
             save=self._save,
             finish=self._finish,
-            stop=lambda: stop.reason,
+            stop=lambda: self.stop.reason,
             stopped=self._stopped,
         )
         try:
             for event in events:
                 yield self._tell(event)
+                if self.record.unwritten and not self._is_behind:
+                    yield Unsaved(step=self.trainer.step, what=METRICS, reason=self.record.unwritten)
+                self._is_behind = bool(self.record.unwritten)
         except (GeneratorExit, KeyboardInterrupt):
             if self.trainer.is_whole:
                 self._save_what_was_left()
             raise
+        if self.record.unwritten:
+            self._unsaved = Unsaved(step=self.trainer.step, what=f"the end of {METRICS}", reason=self.record.unwritten)
+            self._require_saved()
 
     def _tell(self, event: Event) -> Event:
         self.record.write(event)
@@ -157,91 +183,78 @@ class Run:
         trainer.validated_step = min(trainer.validated_step, self.record.validated_step)
         if self._saved != self._state_told:
             self._tell(self._save())
+            self._require_saved()
 
     @property
-    def _state_told(self) -> tuple[int, int]:
-        return self.record.step, self.record.validated_step
+    def _state_told(self) -> tuple[int, int, int]:
+        """What changes with every change of the state that was told."""
+        return self.record.step, self.record.validated_step, self.trainer.batch
 
-    def _validate(self) -> Validated | None:
-        """Score the fixed part of the validation split; None where the run has none."""
-        if not self._validation_windows:
-            return None
-        validated = self._score(self._validation_windows, best=True)
-        if validated.best:
-            self.trainer.best = Best(step=validated.step, loss=validated.loss)
-        return validated
-
-    def _score(self, windows: Sequence[int], *, best: bool) -> Validated:
-        started = time.perf_counter()
-        length = self.config.train.sequence_length
-        evaluation = evaluate(
-            self.trainer.model, self.validation, sequence_length=length, windows=windows,
-            autocast=self.trainer.precision.autocast,
-        )  # fmt: skip
-        so_far = self.trainer.best
-        self._validated = Validated(
-            step=self.trainer.step,
-            loss=evaluation.loss,
-            tokens=evaluation.tokens,
-            best=best and (so_far is None or evaluation.loss < so_far.loss or so_far.step == self.trainer.step),
-            whole=len(windows) == window_count(self.validation, length),
-            seconds=time.perf_counter() - started,
-        )
-        return self._validated
-
-    def _save(self) -> Saved:
+    def _save(self) -> Saved | Unsaved:
         """Save a checkpoint; where it is the best one, say so in ``best.json``; let go of those no longer kept."""
-        started = time.perf_counter()
-        trainer, checkpoints = self.trainer, self.folder / CHECKPOINTS
-        checkpoint = save_checkpoint(
-            checkpoints,
-            step=trainer.step,
-            run_id=self.config.run_id,
-            write_model=partial(save_model, trainer.model, self.tokenizer),
-            state=TrainingState(**trainer.state_dict(), history=self.record.history),
-        )
-        self._name_best()
-        retain(checkpoints, keep=self.config.train.keep, best_step=trainer.best.step if trainer.best else None)
-        self._saved = self._state_told
+        started, trainer = time.perf_counter(), self.trainer
+        state = trainer.state_dict()
+        state["record"] |= {
+            "extensions": [asdict(extension) for extension in self.config.extensions],
+            "environment": environment(),
+        }
+        to_save = TrainingState(**state, history=self.record.history)
+        try:
+            checkpoint = self.checkpoints.save(trainer.step, trainer.model, self.tokenizer, to_save)
+            if trainer.best is not None and trainer.best.step == trainer.step:
+                self.checkpoints.name_best(trainer.best.step, trainer.best.loss)
+        except GemmaZeroError as error:
+            self.save_times.tried(saved=False)
+            trainer.best = trainer.best_saved
+            self._unsaved = Unsaved(step=trainer.step, what=f"the checkpoint of step {trainer.step}", reason=str(error))
+            return self._unsaved
+        self.save_times.tried(saved=True)
+        trainer.best_saved, self._saved, self._unsaved = trainer.best, self._state_told, None
+        with suppress(GemmaZeroError):  # what cannot be removed stays until the next time
+            self.checkpoints.retain(keep=self.config.train.keep, always=self._kept)
         return Saved(step=trainer.step, checkpoint=checkpoint.folder, seconds=time.perf_counter() - started)
 
-    def _name_best(self) -> None:
-        """Say in ``best.json`` which checkpoint is the best, once that is there."""
+    @property
+    def _kept(self) -> set[int]:
+        """The steps whose checkpoints stay however old they are: what the run, or a longer one, may go back to."""
+        best = None if self.trainer.best is None else self.trainer.best.step
+        anchor, hold = last_anchor(self.trainer.step, self.config.train.validate_every), self.save_times.hold
+        return {step for step in (best, anchor, hold, self.record.best_step(hold)) if step is not None}
+
+    def _confirm_best(self) -> Iterator[Rejected]:
+        """Name the best checkpoint, where a kill came before that; forget one that has been damaged since."""
         best = self.trainer.best
-        if best is not None and (folder := checkpoint_folder(self.folder / CHECKPOINTS, best.step)).is_dir():
-            record = {"checkpoint": folder.name, "step": best.step, "validation_loss": best.loss}
-            write_file(self.folder / BEST_FILE, json.dumps(record) + "\n")
+        if best is not None and (bad := self.checkpoints.confirm_best(best.step, best.loss)) is not None:
+            self.trainer.best = self.trainer.best_saved = None
+            yield Rejected(step=best.step, checkpoint=bad.folder, reason=bad.reason)
 
-    def _finish(self) -> Finished:
+    def _finish(self) -> Finished | None:
         """Score the whole validation split, unless the last validation did, and say how the run ended."""
-        if self._validation_windows and not (self._validated and self._validated.whole):
-            self._score(range(window_count(self.validation, self.config.train.sequence_length)), best=False)
-        trainer = self.trainer
-        return Finished(
-            step=trainer.step,
-            loss=trainer.loss,
-            validation_loss=None if self._validated is None else self._validated.loss,
-            best_step=None if trainer.best is None else trainer.best.step,
-        )
-
-    def _choose_validation_windows(self) -> list[int]:
-        """The same windows at every validation, ``validation_tokens`` of them; none where there is no text."""
-        if len(self.validation) < 2:
-            return []
-        settings = self.config.train
-        size = window_count(self.validation, settings.sequence_length)
-        count = -(-settings.validation_tokens // settings.sequence_length) or size
-        return choose_windows(size, min(count, size), settings.seed)
+        self._require_saved()
+        validated = self.validation.whole() if self.validation.is_possible else None
+        if validated is None and self.validation.is_possible:
+            return None
+        return Finished(**self._so_far(), validation_loss=None if validated is None else validated.loss)
 
     def _stopped(self, reason: str) -> Stopped:
+        self._require_saved()
+        best = self.trainer.best
+        return Stopped(**self._so_far(), validation_loss=None if best is None else best.loss, reason=reason)
+
+    def _so_far(self) -> dict[str, Any]:
         trainer, best = self.trainer, self.trainer.best
-        return Stopped(
-            step=trainer.step,
-            loss=None if trainer.step == 0 else trainer.loss,
-            validation_loss=None if best is None else best.loss,
-            best_step=None if best is None else best.step,
-            reason=reason,
-        )
+        loss = None if math.isnan(trainer.loss) else trainer.loss
+        return {"step": trainer.step, "loss": loss, "best_step": None if best is None else best.step}
+
+    def _require_saved(self) -> None:
+        """Raises TrainingError where the last save failed: the run must not end as if it had not."""
+        if self._unsaved is not None:
+            last = next((one.step for one in self.checkpoints.inspections() if not one.reason), None)
+            until = "nothing is saved" if last is None else f"the last step that is saved is {last}"
+            raise TrainingError(
+                f"{self._unsaved.what} was not saved, {until}: {self._unsaved.reason}",
+                f"make space on the disk, or mend what is said; then: gemmazero resume {self.folder}",
+            )
 
     def _facts(self) -> dict[str, Any]:
         settings, trainer = self.config.train, self.trainer
@@ -257,28 +270,31 @@ class Run:
         }
 
 
+def _ended(request: Request) -> Finished | None:
+    """How the run that was asked for ended; None where it has not, or is to go on for longer."""
+    folder = request.folder
+    if not (folder / RUN_FILE).is_file() or (ended := finished(folder)) is None:
+        return None
+    config, _ = recorded(request, folder / RUN_FILE)
+    return ended if ended.step == config.train.steps and not request.extends(config) else None
+
+
 def _model(config: RunConfig, checkpoint: Checkpoint | None) -> Gemma:
     """The checkpoint's weights; without one, those that the run starts from."""
     torch.manual_seed(config.train.seed)
-    if checkpoint is not None:
-        return load_model(checkpoint.folder, device="cpu", dtype=torch.float32)
-    if config.init is not None:
-        return load_model(Path(config.init), device="cpu", dtype=torch.float32)
+    if checkpoint is not None or config.init is not None:
+        folder = Path(config.init or "") if checkpoint is None else checkpoint.folder
+        return load_model(folder, device="cpu", dtype=torch.float32)
     model = Gemma(config.model)
     model.initialize(torch.Generator().manual_seed(config.train.seed))
     return model
 
 
-def _recorded(request: Request) -> Generator[PrepareEvent, None, tuple[RunConfig, tuple[str, ...]]]:
-    """The configuration of the run in ``request.folder`` with what was given anew, and what of that changed."""
-    config = RunConfig.from_json(read_json(request.folder / RUN_FILE))
-    request.refuse_another_model(config)
-    settings, told = changed(config.train, request.settings)
-    data = yield from prepared_again(request.data, config.data)
-    digest = Manifest.read(data).digest
-    if digest != config.data.manifest_digest:
-        raise DataError(
-            f'"{data}" does not hold the data that the run began with',
-            f"it began with {config.data.source}; see {RUN_FILE}",
-        )
-    return replace(config, train=settings, data=replace(config.data, folder=str(data))), told
+def _take_up(trainer: Trainer, checkpoint: Checkpoint) -> str:
+    """Put the trainer where the checkpoint stands; returns the run's history. Raises CheckpointError."""
+    state = checkpoint.training_state()
+    try:
+        trainer.load_state_dict({"tensors": state.tensors, "record": state.record})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f'the training state in "{checkpoint.folder}" does not fit: {error}') from error
+    return state.history

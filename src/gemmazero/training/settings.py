@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from gemmazero.config import DEFAULT_SOURCE, RUNS, DataReference, DeviceName, ModelConfig, RunConfig, TrainConfig
+from gemmazero.config import DEFAULT_SOURCE, RUNS, DeviceName, ModelConfig, TrainConfig
 from gemmazero.data.prepare import default_folder
 from gemmazero.data.shards import Manifest
 from gemmazero.data.tokenizer import Tokenizer
-from gemmazero.errors import CheckpointError, UsageError
+from gemmazero.errors import CheckpointError, DataError, UsageError
+from gemmazero.json_file import read_json
 from gemmazero.presets import DEFAULT_PRESET, Preset, find_preset
+from gemmazero.run_config import DataReference, Extension, RunConfig
 from gemmazero.runtime import available_cores, choose_device
 from gemmazero.training.precision import choose_precision
 
@@ -47,6 +49,10 @@ class Request:
     def folder(self) -> Path:
         """The run folder: ``out``, else ``runs/<preset>-<data's name>``."""
         return self.out or RUNS / f"{self.base.name}-{default_folder(self.source).name}"
+
+    def extends(self, config: RunConfig) -> bool:
+        """Whether the run is to end later than ``config`` says."""
+        return self.resumes and self.settings.get("steps", 0) > config.train.steps
 
     @property
     def source(self) -> str:
@@ -122,16 +128,34 @@ def resolve(request: Request, data: Path) -> RunConfig:
     )
 
 
-def changed(recorded: TrainConfig, given: Mapping[str, Any]) -> tuple[TrainConfig, tuple[str, ...]]:
+def recorded(request: Request, file: Path) -> tuple[RunConfig, tuple[str, ...]]:
+    """The run in ``file`` with the settings given anew, and what of them ``changed`` tells of; no data is looked at.
+
+    Raises:
+        ConfigError: the file cannot be used.
+        UsageError: what was asked for is not this run.
+    """
+    config = RunConfig.from_json(read_json(file))
+    request.refuse_another_model(config)
+    train, told = changed(config.train, request.settings, resumes=request.resumes)
+    return dataclasses.replace(config, train=train), told
+
+
+def changed(recorded: TrainConfig, given: Mapping[str, Any], *, resumes: bool) -> tuple[TrainConfig, tuple[str, ...]]:
     """A run's settings with those given anew, and what changed that keeps the mathematics: "threads: 2 → 4".
 
-    What is automatic (``auto``, no threads) was resolved when the run began, and stays what it was.
+    What is automatic (``auto``, no threads) was resolved when the run began, and stays what it was. A time limit is
+    one session's alone. More ``steps`` are left to ``extended``.
 
     Raises:
         UsageError: a setting that decides the result differs from the run's.
     """
+    recorded = dataclasses.replace(recorded, max_time=None)
     resolved = {name: value for name, value in given.items() if value != "auto" and (name, value) != ("threads", 0)}
     differing = {name: value for name, value in resolved.items() if value != getattr(recorded, name)}
+    if "steps" in differing:
+        _check_more_steps(recorded.steps, differing["steps"], resumes=resumes)
+        del differing["steps"]
     kinds = {field.name: field.metadata["kind"] for field in dataclasses.fields(TrainConfig)}
     for name, value in differing.items():
         if kinds[name] == "fixed":
@@ -142,6 +166,41 @@ def changed(recorded: TrainConfig, given: Mapping[str, Any]) -> tuple[TrainConfi
     told = [f"{name}: {getattr(recorded, name)} → {value}" for name, value in differing.items()
             if kinds[name] == "equivalent"]  # fmt: skip
     return dataclasses.replace(recorded, **differing), tuple(told)
+
+
+def extended(config: RunConfig, step: int, steps: int) -> RunConfig:
+    """The run that ends at ``steps``, as decided when it stood at ``step``."""
+    extension = Extension(step=step, steps_before=config.train.steps, steps=steps)
+    train = dataclasses.replace(config.train, steps=steps)
+    return dataclasses.replace(config, train=train, extensions=(*config.extensions, extension))
+
+
+def extension_told(config: RunConfig) -> str:
+    """The last extension in words: "60 → 80 steps"."""
+    last, train = config.extensions[-1], config.train
+    is_over = train.schedule == "cosine" and train.min_learning_rate == 0
+    warning = "; the cosine ended at a learning rate of 0, and nothing is learned from there on" if is_over else ""
+    return f"{last.steps_before} → {last.steps} steps{warning}"
+
+
+def with_data(config: RunConfig, data: Path) -> RunConfig:
+    """The run on its data, which is now in the folder ``data``. Raises DataError where that holds something else."""
+    manifest = Manifest.read(data)
+    if manifest.digest != config.data.manifest_digest:
+        raise DataError(
+            f'"{data}" does not hold the data that the run began with', f"it began with {config.data.source}"
+        )
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, folder=str(data.absolute())))
+
+
+def _check_more_steps(before: int, steps: int, *, resumes: bool) -> None:
+    if not resumes:
+        raise UsageError(
+            f"steps was {before} when the run began and cannot become {steps}",
+            f"gemmazero resume RUN --steps {steps} extends it; --out names another folder for a new run",
+        )
+    if steps < before:
+        raise UsageError(f"steps was {before} and can only grow, not become {steps}", "--max-time stops a run early")
 
 
 def _absolute(path: Path | None) -> str | None:

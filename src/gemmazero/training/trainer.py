@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,8 @@ from torch.nn import utils
 
 from gemmazero.config import TrainConfig
 from gemmazero.data.batches import Batches
-from gemmazero.errors import TrainingError
 from gemmazero.model.gemma import Gemma
+from gemmazero.training.compiling import compiling, through_compiled_block
 from gemmazero.training.events import Stepped
 from gemmazero.training.loss import next_token_loss
 from gemmazero.training.optimizer import Optimizer, learning_rate_at
@@ -27,6 +28,16 @@ class Best:
     loss: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A batch's mean loss, and the norm of its gradient before clipping; ``scaler`` is GradScaler's state before."""
+
+    loss: float
+    gradient_norm: float
+    started: float  # time.perf_counter()
+    scaler: dict[str, Any]
+
+
 class Trainer:
     """A model on its way: ``step`` optimizer steps done, ``batch`` batches read, ``tokens`` tokens seen.
 
@@ -35,9 +46,12 @@ class Trainer:
         batches: batch ``n`` is a pure function of the seed and ``n``.
         config: resolved; ``precision`` is not ``auto``.
         device: where the arithmetic happens.
+        curve_steps: where the learning rate's curve ends, if not with the run.
     """
 
-    def __init__(self, model: Gemma, batches: Batches, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self, model: Gemma, batches: Batches, config: TrainConfig, device: torch.device, *, curve_steps: int = 0
+    ) -> None:
         self.model = model
         self.batches = batches
         self.config = config
@@ -49,58 +63,76 @@ class Trainer:
         self.tokens = 0
         self.loss = math.nan
         self.validated_step = 0
+        self.skipped_in_a_row = 0
+        self.skips = 0
+        self.rollbacks = 0
         self.stepped: Stepped | None = None
         self.best: Best | None = None
+        self.best_saved: Best | None = None
+        """The best one whose checkpoint is on disk."""
+        self.is_whole = True
+        """False while the weights are ahead of the rest, or behind it: nothing must be saved then."""
+        self._curve_steps = curve_steps or config.steps
         model.model.gradient_checkpointing = config.gradient_checkpointing
+        if config.compile:
+            model.model.through = through_compiled_block
         model.train()
 
-    def optimizer_step(self) -> Stepped:
-        """Read the next batch and move the weights once.
+    def attempt(self) -> Attempt:
+        """Read the next batch and leave its clipped gradient in place; nothing has moved yet.
 
-        Where fp16 overflows, the loss scale is halved and the same batch is tried again; that is not a step.
-
-        Raises:
-            TrainingError: the gradient is not finite, and no smaller loss scale can help.
+        Where fp16 overflows, the loss scale is halved and the same batch is tried again. Numbers that are not finite
+        then, or without a scaler, are the caller's to judge.
         """
-        started = time.perf_counter()
-        learning_rate = learning_rate_at(self.step + 1, self.config)
-        self.optimizer.set_learning_rate(learning_rate)
-        loss, gradient_norm = self._gradient()
-        scaler = self.precision.scaler
-        while not math.isfinite(gradient_norm):
-            scale = scaler.get_scale()
-            if scaler.is_enabled():
-                scaler.update()
-            if not 1.0 <= scaler.get_scale() < scale:
-                raise TrainingError(
-                    f"the gradient of step {self.step + 1} is not finite (loss {loss:g})",
-                    "begin a new run with a lower --learning-rate; --init RUN begins with the weights of a checkpoint",
-                )
+        started, scaler = time.perf_counter(), self.precision.scaler.state_dict()
+        with compiling() if self.config.compile else nullcontext():
             loss, gradient_norm = self._gradient()
-        self.step += 1  # before the weights move: see is_whole
+            while not math.isfinite(gradient_norm) and self.precision.lower_scale():
+                loss, gradient_norm = self._gradient()
+        return Attempt(loss=loss, gradient_norm=gradient_norm, started=started, scaler=scaler)
+
+    def apply(self, attempt: Attempt) -> Stepped:
+        """Move the weights by the gradient that ``attempt`` left."""
+        learning_rate = learning_rate_at(self.step + 1, self.config, self._curve_steps)
+        self.optimizer.set_learning_rate(learning_rate)
+        scaler, self.is_whole = self.precision.scaler, False
         for part in self.optimizer.parts:
             scaler.step(part)
         scaler.update()
         self.optimizer.zero_grad()
         step_tokens = self.config.batch_size * self.config.sequence_length
-        self.batch, self.tokens, self.loss = self.batch + 1, self.tokens + step_tokens, loss
-        seconds = time.perf_counter() - started
+        self.step, self.batch, self.tokens = self.step + 1, self.batch + 1, self.tokens + step_tokens
+        self.loss, self.skipped_in_a_row = attempt.loss, 0
+        seconds = time.perf_counter() - attempt.started
         self.stepped = Stepped(
             step=self.step,
-            loss=loss,
+            batch=self.batch - 1,
+            loss=attempt.loss,
             learning_rate=learning_rate,
-            gradient_norm=gradient_norm,
+            gradient_norm=attempt.gradient_norm,
             tokens=self.tokens,
             seconds=seconds,
             tokens_per_second=step_tokens / seconds,
             memory_bytes=memory_bytes(self.device),
         )
+        self.is_whole = True
         return self.stepped
 
-    @property
-    def is_whole(self) -> bool:
-        """False while a step is under way that has touched the weights: nothing must be saved then."""
-        return self.stepped is None or self.stepped.step == self.step
+    def skip(self, attempt: Attempt) -> None:
+        """Learn nothing from the batch of ``attempt``, nor let it lower the loss scale, and go on to the next."""
+        self.precision.restart_scaler(attempt.scaler)
+        self.optimizer.zero_grad()
+        self.batch, self.skips, self.skipped_in_a_row = self.batch + 1, self.skips + 1, self.skipped_in_a_row + 1
+
+    def not_finite(self) -> dict[str, list[str]]:
+        """Which weights, and which of their gradients, hold something that is no number."""
+        named = list(self.model.named_parameters())
+        return {
+            "weights": [name for name, weight in named if not bool(weight.isfinite().all())],
+            "gradients": [
+                name for name, weight in named if weight.grad is not None and not bool(weight.grad.isfinite().all())
+            ],
+        }
 
     def _gradient(self) -> tuple[float, float]:
         """The batch's mean loss, and the norm of its gradient before clipping; the clipped gradient is in place."""
@@ -140,21 +172,31 @@ class Trainer:
                 "step": self.step,
                 "batch": self.batch,
                 "tokens": self.tokens,
-                "loss": self.loss,
+                "loss": self.loss if self.step else None,
                 "validated_step": self.validated_step,
+                "skipped_in_a_row": self.skipped_in_a_row,
+                "skips": self.skips,
+                "rollbacks": self.rollbacks,
                 "best": None if self.best is None else {"step": self.best.step, "loss": self.best.loss},
                 "scaler": self.precision.scaler.state_dict(),
             },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` gave; the weights are already those of that step."""
+        """Take up what ``state_dict`` gave; the weights are already those of that step.
+
+        Raises KeyError, TypeError, ValueError or RuntimeError for anything else.
+        """
         record, tensors = state["record"], state["tensors"]
         self.optimizer.load_state_dict(tensors["optimizer"])
         torch.set_rng_state(tensors["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in tensors["random"]:
             torch.cuda.set_rng_state(tensors["random"]["cuda"], self.device)
         self.step, self.batch, self.tokens = record["step"], record["batch"], record["tokens"]
-        self.loss, self.validated_step = record["loss"], record["validated_step"]
-        self.best = None if record["best"] is None else Best(**record["best"])
-        self.precision.scaler.load_state_dict(record["scaler"])
+        self.loss = math.nan if record["loss"] is None else record["loss"]
+        self.validated_step = record["validated_step"]
+        self.skipped_in_a_row, self.skips = record["skipped_in_a_row"], record["skips"]
+        self.rollbacks = record["rollbacks"]
+        self.best = self.best_saved = None if record["best"] is None else Best(**record["best"])
+        self.stepped = None
+        self.precision.restart_scaler(record["scaler"])

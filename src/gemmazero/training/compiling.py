@@ -1,0 +1,57 @@
+"""A model's blocks as machine code, made for the machine that trains them."""
+
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from gemmazero.errors import TrainingError
+from gemmazero.model.cache import LayerCache
+from gemmazero.model.gemma import through_block
+from gemmazero.model.rope import Rotation
+
+
+def through_compiled_block(
+    block: nn.Module, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+) -> Tensor:
+    """What ``through_block`` does, rounded otherwise; the first call with a shape compiles, which takes a minute.
+
+    All blocks share one code, and there is no more in it: with the embedding's lookup beside them, a CPU's result would
+    not be the same each time.
+    """
+    return _compiled()(block, x, rotation, mask, cache)
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Where blocks may be compiled: no wish to stop reaches the compiler, as Ctrl-C does all programs of a terminal.
+
+    This thread does not hear it either: another one does, or this one at the end.
+
+    Raises TrainingError where something cannot be compiled.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import BackendCompilerFailed
+
+        if not isinstance(error, BackendCompilerFailed):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(f"cannot compile: {reason}", "leave --compile out, or install g++") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@functools.cache
+def _compiled() -> Callable[..., Tensor]:
+    """Every shape has a code of its own.
+
+    One for any shape would round differently, and come into use in the middle of a run: after another number of steps
+    in a run that goes on than in the run that was never stopped.
+    """
+    return torch.compile(through_block, dynamic=False)
