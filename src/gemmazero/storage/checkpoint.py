@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -59,7 +60,9 @@ class Checkpoint:
                 "pip install --upgrade gemmazero",
             )
         manifest.pop("sha256", None)
-        if _sealed(manifest).encode() != path.read_bytes():
+        with _reading(path):
+            text = path.read_bytes()
+        if _sealed(manifest).encode() != text:
             raise _damaged(folder, f'"{MANIFEST}" is not what was written')
         step, run_id, files = (manifest.get(key) for key in ("step", "run_id", "files"))
         if type(step) is not int or type(run_id) is not str or not _are_groups(files):
@@ -85,7 +88,10 @@ class Checkpoint:
         for name, entry in expected.items() if training else self.files["model"].items():
             if name not in there:
                 raise _damaged(self.folder, f'"{name}" is missing')
-            if (self.folder / name).stat().st_size != entry["size"] or _entry(self.folder / name) != entry:
+            with _reading(self.folder / name):
+                size = (self.folder / name).stat().st_size
+                is_as_it_was = size == entry["size"] and _entry(self.folder / name) == entry
+            if not is_as_it_was:
                 raise _damaged(self.folder, f'"{name}" is not what was written')
 
     def record(self) -> dict[str, Any]:
@@ -96,7 +102,7 @@ class Checkpoint:
     def training_state(self) -> TrainingState:
         """What ``save_checkpoint`` was given. Verify first. Raises CheckpointError where it cannot be read."""
         training = self.folder / "training"
-        files = sorted(training.glob("*.safetensors"))
+        files = [self.folder / name for name in self.files["training"] if name.endswith(".safetensors")]
         for file in files:
             check_header(file)
         try:
@@ -160,10 +166,9 @@ def step_of(folder: Path) -> int | None:
 
 
 def list_checkpoints(parent: Path) -> list[Path]:
-    """The step folders under ``parent``, oldest first."""
-    if not parent.is_dir():
-        return []
-    found = [(step_of(path), path) for path in parent.iterdir()]
+    """The step folders under ``parent``, oldest first. Raises CheckpointError where they cannot be listed."""
+    with _reading(parent):
+        found = [(step_of(path), path) for path in parent.iterdir()] if parent.is_dir() else []
     return [path for step, path in sorted((step, path) for step, path in found if step is not None)]
 
 
@@ -187,13 +192,20 @@ def _are_groups(files: object) -> bool:
 
 def _files_in(folder: Path) -> set[str]:
     """The paths of all files below ``folder``. Raises CheckpointError for a link, a pipe, a device."""
-    found = set()
-    for parent, folders, names in os.walk(folder):
-        for path in (Path(parent, name) for name in (*folders, *names)):
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise _damaged(folder, f'"{path.relative_to(folder)}" is no plain file')
-        found |= {Path(parent, name).relative_to(folder).as_posix() for name in names}
-    return found
+    with _reading(folder):
+        paths = list(_walk(folder))
+    for path in paths:
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise _damaged(folder, f'"{path.relative_to(folder)}" is no plain file')
+    return {path.relative_to(folder).as_posix() for path in paths if not path.is_dir()}
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All that is below ``folder``; no link is followed. Raises OSError, which ``os.walk`` would keep to itself."""
+    for path in folder.iterdir():
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path)
 
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
@@ -206,6 +218,15 @@ def _entry(path: Path) -> dict[str, Any]:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return {"size": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Within, an OSError becomes a CheckpointError that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f'cannot read "{path}": {error.strerror or error}', _ANOTHER) from error
 
 
 def _damaged(folder: Path, what: str) -> CheckpointError:
