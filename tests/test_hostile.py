@@ -99,7 +99,6 @@ def test_what_the_corpus_spoils_is_read_as_it_is(some: Results) -> None:
     assert {case.entry for case in CORPUS} == {result.case.split()[0] for result in some["good"]}
 
 
-@pytest.mark.slow
 def test_hostile_inputs_end_in_a_clear_error_within_limits(some: Results) -> None:
     assert len(some["bad"]) == SAMPLE
     assert [problem for result in some["bad"] for problem in problems(result)] == []

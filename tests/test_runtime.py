@@ -1,12 +1,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from gemmazero.errors import UsageError
-from gemmazero.runtime import choose_device, set_up
+from gemmazero.runtime import choose_device, require_memory, set_up
 
 
 def test_set_up_uses_the_threads_it_is_told() -> None:
@@ -48,6 +49,15 @@ def test_absent_device_is_refused_and_one_that_is_there_is_named(name: str, monk
     with pytest.raises(UsageError, match=f'no "{name}" device here') as raised:
         choose_device(name)  # type: ignore[arg-type]
     assert raised.value.hint == "--device cpu"
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="Linux alone tells of its memory there")
+def test_more_memory_than_the_machine_has_is_refused() -> None:
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
+    memory = int(line.split()[1]) * 1024
+    require_memory(memory, "all of it")
+    with pytest.raises(UsageError, match="^not enough memory: the moon needs 50,000.0 GB, this machine has "):
+        require_memory(5 * 10**13, "the moon")
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,15 @@ class ModelConfig:
         """Gemma 3 has QK-norm, a RoPE base of its own for sliding layers, and no attention soft-cap."""
         return self.model_type == "gemma3_text"
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model's weights are."""
+        heads = 2 * self.num_attention_heads + 2 * self.num_key_value_heads  # of queries and the output, keys, values
+        attention = heads * self.head_dim * self.hidden_size + (2 * self.head_dim if self.is_gemma3 else 0)
+        layer = attention + 3 * self.hidden_size * self.intermediate_size + 4 * self.hidden_size
+        embeddings = (1 if self.tie_word_embeddings else 2) * self.vocab_size * self.hidden_size
+        return embeddings + self.num_hidden_layers * layer + self.hidden_size
+
     def with_vocabulary(self, size: int, end_id: int) -> Self:
         """This architecture for a tokenizer of ``size`` ids whose documents end with ``end_id``."""
         return dataclasses.replace(self, vocab_size=size, pad_token_id=end_id, bos_token_id=end_id, eos_token_id=end_id)

@@ -51,6 +51,19 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def require_memory(needed_bytes: int, what: str) -> None:
+    """Raises UsageError where all of the machine's memory is less than ``what`` needs; unknown memory suffices."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return
+    if needed_bytes > memory:
+        raise UsageError(
+            f"not enough memory: {what} needs {needed_bytes / 1e9:,.1f} GB, this machine has {memory / 1e9:,.1f} GB",
+            "take a smaller model",
+        )
+
+
 def environment() -> dict[str, str]:
     """What decides the rounding of a result beside a run's settings: torch's version and the processor's type."""
     import torch

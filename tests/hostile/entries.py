@@ -109,12 +109,12 @@ ENTRIES: dict[str, Callable[[Path, Path], None]] = {
 
 def command(*arguments: object, stdin: str = "") -> str:
     """Run the program's command line in this process; returns what it says on stderr."""
-    streams = sys.stdin, sys.stderr
-    sys.stdin, sys.stderr = io.StringIO(stdin), io.StringIO()
+    streams = sys.stdin, sys.stdout, sys.stderr
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(stdin), io.StringIO(), io.StringIO()
     try:
         console.set_up()
         with suppress(SystemExit):  # it was told to stop, by --max-time
             app([str(argument) for argument in arguments], prog_name="gemmazero", standalone_mode=False)
         return sys.stderr.getvalue()
     finally:
-        sys.stdin, sys.stderr = streams
+        sys.stdin, sys.stdout, sys.stderr = streams

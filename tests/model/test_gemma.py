@@ -172,6 +172,13 @@ def test_tied_head_is_one_parameter_with_the_embedding() -> None:
     assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters()) == 97 * 48
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_config_counts_the_parameters_that_transformers_has(shape: str) -> None:
+    config = tiny_config(**SHAPES[shape])
+    twin = transformers_twin(random_gemma(config))
+    assert config.parameters == sum(parameter.numel() for parameter in twin.parameters())
+
+
 @pytest.mark.parametrize("shape", ["gemma3", "gemma2 untied, groups of four"])
 def test_parameters_carry_the_names_of_transformers(shape: str) -> None:
     model = Gemma(tiny_config(**SHAPES[shape]))

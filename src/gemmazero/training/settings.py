@@ -15,7 +15,7 @@ from gemmazero.errors import CheckpointError, DataError, UsageError
 from gemmazero.json_file import read_json
 from gemmazero.presets import DEFAULT_PRESET, Preset, find_preset
 from gemmazero.run_config import DataReference, Extension, RunConfig
-from gemmazero.runtime import available_cores, choose_device
+from gemmazero.runtime import available_cores, choose_device, require_memory
 from gemmazero.training.precision import choose_precision
 
 
@@ -88,7 +88,7 @@ def resolve(request: Request, data: Path) -> RunConfig:
     """The whole configuration of a new run on the data folder ``data``; nothing in it is automatic any more.
 
     Raises:
-        UsageError: a sequence is longer than the model's context.
+        UsageError: a sequence is longer than the model's context, or the machine too small for the weights.
         CheckpointError: the data has another vocabulary than the model to start from.
     """
     manifest, base = Manifest.read(data), request.base
@@ -111,6 +111,7 @@ def resolve(request: Request, data: Path) -> RunConfig:
             f"sequence_length {train.sequence_length} is longer than the model's context of {context}",
             f"--sequence-length {context}",
         )
+    require_memory(4 * model.parameters, f"a model of {model.parameters:,} parameters")
     return RunConfig(
         run_id=secrets.token_hex(8),
         preset=base.name,
