@@ -139,7 +139,7 @@ def test_state_of_another_model_is_refused(tiny_data: Path) -> None:
     sound = state["tensors"]["optimizer"]
     for damaged in (sound | {name: torch.zeros(1)}, sound | {"more": torch.zeros(1)}, {}):
         tensors = state["tensors"] | {"optimizer": damaged}
-        with pytest.raises(ValueError, match="optimizer('s)? state"):
+        with pytest.raises(ValueError, match=r"optimizer('s)? state"):
             trainer.load_state_dict(state | {"tensors": tensors})
 
 
