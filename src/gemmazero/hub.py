@@ -1,14 +1,20 @@
-"""The Hub's client: timeouts, what an error means, pinned revisions."""
+"""The Hub's client: timeouts, what an error means, pinned revisions, verified files."""
 
 import errno
 import functools
+import hashlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
+from pathlib import Path
+from typing import Any
 
 from gemmazero.errors import DataError, GemmaZeroError, HubError
+
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+"""What a repo on the Hub may be called: ``user/name``."""
 
 _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 180
@@ -22,13 +28,60 @@ def resolve_dataset(name: str, revision: str | None) -> str:
     """
     from huggingface_hub import HfApi
 
+    return _resolved(f'dataset "{name}"', revision, lambda: HfApi().dataset_info(name, revision=revision).sha)
+
+
+def resolve_model(name: str, revision: str | None) -> str:
+    """The commit that ``revision`` of the model repo ``name`` stands at now, as ``resolve_dataset``."""
+    from huggingface_hub import HfApi
+
+    return _resolved(f'model "{name}"', revision, lambda: HfApi().model_info(name, revision=revision).sha)
+
+
+def _resolved(what: str, revision: str | None, ask: Callable[[], str | None]) -> str:
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
-    with hub_failures(f'dataset "{name}"', revision):
-        sha = HfApi().dataset_info(name, revision=revision).sha
+    with hub_failures(what, revision):
+        sha = ask()
         if sha is None:
             raise ValueError("no commit in the answer")
         return sha
+
+
+def download_model_files(name: str, commit: str, files: Collection[str], limit_bytes: int) -> Path | None:
+    """Those of ``files`` that the root of a model repo has, in the folder of the cache for ``commit``; None for none.
+
+    Each is compared with the sum that the Hub tells, and downloaded once more where it is another. Raises HubError,
+    and DataError for a file larger than ``limit_bytes``.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    folder = None
+    with hub_failures(f'model "{name}"', commit):
+        for entry in HfApi().list_repo_tree(name, revision=commit):
+            if isinstance(entry, RepoFile) and entry.path in files:
+                if entry.size > limit_bytes:
+                    raise DataError(f'"{entry.path}" of "{name}" has {entry.size} bytes', "--tokenizer names another")
+                folder = _downloaded(name, commit, entry).parent
+    return folder
+
+
+def _downloaded(name: str, commit: str, entry: Any) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    for again in (False, True):
+        path = Path(hf_hub_download(name, entry.path, revision=commit, force_download=again))
+        if _is_as_told(path.read_bytes(), entry):
+            return path
+    raise HubError(f'"{entry.path}" of "{name}" arrived damaged, twice', "run the command again later")
+
+
+def _is_as_told(data: bytes, entry: Any) -> bool:
+    """Whether a file is what the Hub lists: by its SHA-256 where it is stored as a large one, else by git's id."""
+    if entry.lfs:
+        return hashlib.sha256(data).hexdigest() == str(entry.lfs.sha256)
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == str(entry.blob_id)
 
 
 @contextmanager
