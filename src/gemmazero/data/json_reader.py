@@ -113,7 +113,7 @@ class _Values:
         if waiting > LARGEST_RECORD or self._text.count("[") + self._text.count("{") > MOST_BRACKETS:
             hint = "write a list of objects, or JSON Lines: an object a line in a .jsonl file"
             raise DataError(f"a part of {self._where} holds too much to be read at once", hint)
-        return bool(more)
+        return bool(data or more)
 
     def _no_json(self, why: object) -> DataError:
         return DataError(f"{self._where} is not JSON: {why}", "copy it again from where it came from")
