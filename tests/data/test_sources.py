@@ -26,7 +26,7 @@ END = "<|endoftext|>"
 CACHE = Path(__file__).parents[3] / "shared/data/tiktoken_cache"
 TINYSTORIES = Path(__file__).parents[3] / "shared/data/tinystories/train.jsonl"
 STORIES = [
-    f'{number} times once upon a time, and then, and then, story {number}, "of" a dog: naïve {END} 日本\n\n"Don\'t", 😀 said.'
+    f'{number} times once upon a time, and then, and then, "of" a dog: naïve {END} 日本\n\n"Don\'t", 😀 said.'
     for number in range(40)
 ]
 
