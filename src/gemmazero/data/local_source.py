@@ -43,8 +43,8 @@ def open_local(path: Path, config: PrepareConfig) -> Source:
 
 def token_files(path: Path) -> list[Path]:
     """The files of token ids that ``path`` is: a .bin file, or nanoGPT's folder of train.bin and val.bin."""
-    if path.is_file():
-        return [path] if format_of(path) == TOKENS else []
+    if not path.is_dir():
+        return [path] if format_of(path) == TOKENS and path.exists() else []
     found = [file for name in ("train.bin", "val.bin") if (file := path / name).is_file()]
     return found if found and found[0].name == "train.bin" else []
 
