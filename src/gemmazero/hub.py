@@ -48,40 +48,44 @@ def _resolved(what: str, revision: str | None, ask: Callable[[], str | None]) ->
         return sha
 
 
-def download_model_files(name: str, commit: str, files: Collection[str], limit_bytes: int) -> Path | None:
-    """Those of ``files`` that the root of a model repo has, in the folder of the cache for ``commit``; None for none.
+def download_files(
+    name: str, commit: str, files: Collection[str], *, is_dataset: bool = False, limit_bytes: int | None = None
+) -> list[Path]:
+    """Those of ``files`` that a model repo, or a dataset, has at ``commit``: where they are in the Hub's cache.
 
-    Each is compared with the sum that the Hub tells, and downloaded once more where it is another. Raises HubError,
-    and DataError for a file larger than ``limit_bytes``.
+    The client compares sizes alone. Here each file is compared with the sum that the Hub lists, and downloaded once
+    more where it is another. Raises HubError, and DataError for a file larger than ``limit_bytes``.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
-    folder = None
-    with hub_failures(f'model "{name}"', commit):
-        for entry in HfApi().list_repo_tree(name, revision=commit):
-            if isinstance(entry, RepoFile) and entry.path in files:
-                if entry.size > limit_bytes:
-                    raise DataError(f'"{entry.path}" of "{name}" has {entry.size} bytes', "--tokenizer names another")
-                folder = _downloaded(name, commit, entry).parent
-    return folder
+    kind = "dataset" if is_dataset else "model"
+    with hub_failures(f'{kind} "{name}"', commit):
+        is_deep = any("/" in file for file in files)
+        tree = HfApi().list_repo_tree(name, revision=commit, repo_type=kind, recursive=is_deep)
+        entries = [entry for entry in tree if isinstance(entry, RepoFile) and entry.path in files]
+        for entry in entries:
+            if limit_bytes is not None and entry.size > limit_bytes:
+                raise DataError(f'"{entry.path}" of "{name}" has {entry.size} bytes', "name another")
+        return [_downloaded(name, commit, kind, entry) for entry in entries]
 
 
-def _downloaded(name: str, commit: str, entry: Any) -> Path:
+def _downloaded(name: str, commit: str, kind: str, entry: Any) -> Path:
     from huggingface_hub import hf_hub_download
 
     for again in (False, True):
-        path = Path(hf_hub_download(name, entry.path, revision=commit, force_download=again))
-        if _is_as_told(path.read_bytes(), entry):
+        path = Path(hf_hub_download(name, entry.path, revision=commit, repo_type=kind, force_download=again))
+        if _is_as_listed(path, entry):
             return path
     raise HubError(f'"{entry.path}" of "{name}" arrived damaged, twice', "run the command again later")
 
 
-def _is_as_told(data: bytes, entry: Any) -> bool:
+def _is_as_listed(path: Path, entry: Any) -> bool:
     """Whether a file is what the Hub lists: by its SHA-256 where it is stored as a large one, else by git's id."""
-    if entry.lfs:
-        return hashlib.sha256(data).hexdigest() == str(entry.lfs.sha256)
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == str(entry.blob_id)
+    digest = hashlib.sha256() if entry.lfs else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest() == str(entry.lfs.sha256 if entry.lfs else entry.blob_id)
 
 
 @contextmanager

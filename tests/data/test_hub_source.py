@@ -89,7 +89,7 @@ def test_unreachable_hub_is_never_told_as_absent_dataset(hub: LoopbackHub, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("token", [None, "hf_wrong"])
+@pytest.mark.parametrize("token", [pytest.param(None, marks=pytest.mark.slow), "hf_wrong"])
 def test_private_dataset_is_read_with_its_token_alone_and_no_message_repeats_one(
     hub: LoopbackHub, tmp_path: Path, token: str | None
 ) -> None:
@@ -116,3 +116,17 @@ def test_file_that_breaks_off_is_a_failure_of_the_hub_and_the_next_attempt_goes_
     assert not (tmp_path / "out").exists()
     hub.cut = None
     assert prepared(hub, tmp_path / "out")["value"]["train"]["documents"] == len(TRAINING)
+
+
+def test_data_that_arrives_damaged_is_downloaded_again_and_never_believed(hub: LoopbackHub, tmp_path: Path) -> None:
+    for path in hub.folder.iterdir():
+        path.unlink()
+    (hub.folder / "data").mkdir()
+    (hub.folder / "data" / "train.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in TRAINING))
+    hub.damaged = 2
+    told = prepared(hub, tmp_path / "out")["error"]
+    assert told == f'"data/train.jsonl" of "{REPO}" arrived damaged, twice'
+    (tmp_path / "another").mkdir()
+    for out, hub.damaged in ((tmp_path / "out", 0), (tmp_path / "another" / "out", 1)):
+        splits = prepared(hub, out)["value"]  # what the cache holds of the first attempt is not believed either
+        assert splits["train"]["documents"] + splits["validation"]["documents"] == len(TRAINING)

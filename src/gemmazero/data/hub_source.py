@@ -1,13 +1,14 @@
 """A dataset on the Hub as a source."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.documents import Source, Splits, no_column
 from gemmazero.data.parquet_reader import texts
 from gemmazero.errors import DataError, HubError
-from gemmazero.hub import hub_failures, resolve_dataset
+from gemmazero.hub import download_files, hub_failures, resolve_dataset
 
 _ROWS_A_BATCH = 1024
 
@@ -34,6 +35,8 @@ def _load(name: str, revision: str, config: PrepareConfig) -> Splits:
         if builder.hash != revision:  # the Hub failed, and datasets took another state from its cache
             what = f'the Hub did not give revision "{revision}" of dataset "{name}"'
             raise HubError(what, "run the command again later, or --revision names another")
+        if not Path(builder.cache_dir).exists():  # not built before, of files that were compared then
+            _download(name, revision, builder.config.data_files or {})
         builder.download_and_prepare()
     splits = list(builder.info.splits)
     if config.split not in splits:
@@ -49,3 +52,10 @@ def _load(name: str, revision: str, config: PrepareConfig) -> Splits:
 
     own = "validation" in splits and config.split != "validation"
     return Splits(name, lambda: documents(config.split), (lambda: documents("validation")) if own else None)
+
+
+def _download(name: str, revision: str, data_files: Mapping[str, list[str]]) -> None:
+    """Bring the data into the Hub's cache, each file compared with its sum, where ``datasets`` finds it."""
+    place = f"hf://datasets/{name}@{revision}/"
+    listed = {file.removeprefix(place) for files in data_files.values() for file in files if file.startswith(place)}
+    download_files(name, revision, listed, is_dataset=True)

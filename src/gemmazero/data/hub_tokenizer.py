@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gemmazero.data.tokenizer_file import LARGEST_FILE
 from gemmazero.errors import DataError, HubError
-from gemmazero.hub import HUB_ID, download_model_files, resolve_model
+from gemmazero.hub import HUB_ID, download_files, resolve_model
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -37,7 +37,7 @@ def portable_name(spec: str) -> str:
 def downloaded_tokenizer(spec: str) -> Path:
     """The folder of the Hub's cache with the tokenizer's files, as they are there. Raises DataError or HubError."""
     name, _, revision = pinned_tokenizer(spec).partition("@")
-    folder = download_model_files(name, revision, _FILES, LARGEST_FILE)
-    if folder is None or not (folder / _FILES[0]).exists():
+    files = {path.name: path for path in download_files(name, revision, _FILES, limit_bytes=LARGEST_FILE)}
+    if _FILES[0] not in files:
         raise DataError(f'"{name}" on the Hub has no {_FILES[0]}', "--tokenizer names another")
-    return folder
+    return files[_FILES[0]].parent
