@@ -250,6 +250,29 @@ def test_folder_with_a_changed_byte_is_not_reused(name: str, source: Path, tmp_p
     assert "--overwrite" in error.value.hint
 
 
+def test_contents_of_a_large_folder_are_not_read_again_and_its_sizes_are(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = prepare(str(source), tmp_path / "out", BYTES).manifest.splits["train"].tokens * 2
+    monkeypatch.setattr("gemmazero.data.prepare.MOST_VERIFIED", held)
+    file = tmp_path / "out/train-00000.bin"
+    data = bytearray(file.read_bytes())
+    data[10] ^= 1
+    file.write_bytes(data)
+    assert prepare(str(source), tmp_path / "out", BYTES).reused
+    file.write_bytes(data[:-2])
+    with pytest.raises(DataError, match="is damaged"):
+        prepare(str(source), tmp_path / "out", BYTES)
+
+
+@pytest.mark.parametrize("change", [{"keep_duplicates": True}, {"max_documents": 39}, {"min_characters": 2}])
+def test_every_option_that_decides_tokens_is_a_difference(change: dict[str, Any], source: Path, tmp_path: Path) -> None:
+    prepare(str(source), tmp_path / "out", BYTES)
+    with pytest.raises(DataError, match=f'was prepared with {next(iter(change))} "'):
+        prepare(str(source), tmp_path / "out", replace(BYTES, **change))
+    assert prepare(str(source), tmp_path / "out", replace(BYTES, workers=7)).reused
+
+
 def test_damaged_folder_is_not_reused_and_can_be_replaced(source: Path, tmp_path: Path) -> None:
     prepare(str(source), tmp_path / "out", BYTES)
     (tmp_path / "out/validation-00000.bin").write_bytes(b"")

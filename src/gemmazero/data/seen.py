@@ -8,15 +8,14 @@ DIGEST_BYTES = 12
 
 Digests = NDArray[np.bytes_]  # of 12 bytes each
 
-_FIRST_RUN, _GROWTH = 2**14, 8
-_MERGED_AT_ONCE = 2**15
+_MERGED_AT_ONCE = 2**13
 
 
 class Seen:
-    """A set of digests, 12 bytes each: sorted runs, each of them up to eight times as long as the one before.
+    """A set of digests, 12 bytes each: sorted runs, each of them at least four times as long as the next.
 
-    A run that is full goes into the next, in place, a stretch at a time: with that, and all that is needed on the way,
-    15 bytes a digest suffice at any moment. A digest is moved some dozens of times in its life, whatever their number.
+    A run that grows too long for that goes into the one before it, in place, a stretch at a time: with both, and all
+    that is needed on the way, 16 bytes a digest suffice at any moment, but for some hundred thousand bytes in all.
     """
 
     def __init__(self) -> None:
@@ -38,32 +37,25 @@ class Seen:
         """Which of ``digests`` were added before."""
         held = np.zeros(len(digests), bool)
         for run in self._runs:
-            if len(run):
-                places = np.minimum(np.searchsorted(run, digests), len(run) - 1)
-                held |= run[places] == digests
+            places = np.minimum(np.searchsorted(run, digests), len(run) - 1)
+            held |= run[places] == digests
         return held
 
     def _insert(self, digests: Digests) -> None:
         """Add sorted ``digests``, all different and unknown."""
-        longest = _FIRST_RUN
-        for number in range(len(self._runs) + 1):
-            if number == len(self._runs):
-                self._runs.append(np.empty(0, f"S{DIGEST_BYTES}"))
-            _merge(self._runs[number], digests)
-            if len(self._runs[number]) <= longest:
-                return
-            digests = self._runs[number]
-            self._runs[number] = np.empty(0, f"S{DIGEST_BYTES}")
-            longest *= _GROWTH
+        if len(digests):
+            self._runs.append(digests)
+        while len(self._runs) > 1 and 4 * len(self._runs[-1]) > len(self._runs[-2]):
+            _merge(self._runs[-2], self._runs.pop())
 
 
 def _merge(run: Digests, new: Digests) -> None:
     """Let the sorted ``run`` grow by ``new``, also sorted, from its end to its beginning, in its own memory."""
-    places = np.searchsorted(run, new)
     end, left = len(run), len(new)
     run.resize(end + left, refcheck=False)
     while left:
         start = max(0, end - _MERGED_AT_ONCE)
-        first = int(np.searchsorted(places, start))
-        run[start + first : end + left] = np.insert(run[start:end], places[first:left] - start, new[first:left])
+        first = int(np.searchsorted(new[:left], run[start])) if start else 0
+        places = np.searchsorted(run[start:end], new[first:left])
+        run[start + first : end + left] = np.insert(run[start:end], places, new[first:left])
         end, left = start, first
