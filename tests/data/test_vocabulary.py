@@ -145,20 +145,9 @@ def test_turn_tokens_count_towards_the_size():
 def test_joined_documents_have_the_ids_of_each_alone(monkeypatch):
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(CACHE))
     encoding = tiktoken.get_encoding("gpt2")
-    strange = [
-        "",
-        "  ",
-        "a ",
-        " b",
-        "\n\n",
-        "<|endoftext|>",
-        "<|endof",
-        "text|>",
-        "<|endoftext|",
-        "x<|endoftext|>y",
-        "é😀",
-    ]
-    for texts in ([], strange, strange * 50, ["plain  text "] * 200, [*["a "] * 63, "<|endoftext|>", *[" b"] * 64]):
+    end = "<|endoftext|>"
+    strange = ["", "  ", "a ", " b", "\n\n", end, "<|endof", "text|>", "<|endoftext|", f"x{end}y", "é😀"]
+    for texts in ([], strange, strange * 50, ["plain  text "] * 200, [*["a "] * 63, end, *[" b"] * 64]):
         alone = [id_ for text in texts for id_ in (*encoding.encode_ordinary(text), encoding.eot_token)]
         ids = encode_joined(encoding, texts)
         assert ids.dtype == "<u2"
