@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gemmazero.config import PrepareConfig
-from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
+from gemmazero.data.events import PrepareEvent
+from gemmazero.data.prepare import default_folder, preparing
 from gemmazero.data.shards import MANIFEST, Manifest
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import DataError

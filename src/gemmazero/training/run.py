@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from gemmazero.data.batches import Batches
-from gemmazero.data.prepare import PrepareEvent
+from gemmazero.data.events import PrepareEvent
 from gemmazero.data.shards import TokenShards
 from gemmazero.duration import seconds
 from gemmazero.errors import CheckpointError, GemmaZeroError, TrainingError
