@@ -142,7 +142,7 @@ MUTATIONS = (
     Mutation("a time limit lasts beyond its session", "training/settings.py", "recorded = dataclasses.replace(recorded, max_time=None)", "pass",
              "tests/training/test_settings.py"),
     Mutation("a folder moved aside does not come back", "folder.py", "replaced.rename(final)", "pass", "tests/test_folder.py"),
-    Mutation("half-written parts stay", "folder.py", "for left in (replaced, temporary):", "for left in (replaced,):",
+    Mutation("half-written parts stay", "folder.py", "for left in (replaced, temporary, *", "for left in (replaced, *",
              "tests/test_folder.py"),
     Mutation("two processes hold one lock", "lock.py", "fcntl.LOCK_EX", "fcntl.LOCK_SH", "tests/test_lock.py"),
     Mutation("the scaler's state is not restored", "training/trainer.py",
