@@ -327,6 +327,15 @@ def test_folder_that_is_continued_is_found_as_it_was_left_and_is_whole_in_the_en
     assert names(tmp_path / "folder") == ["one", "two"]
 
 
+@pytest.mark.parametrize("is_continued", [False, True])
+def test_folders_made_on_the_way_go_where_nothing_came_of_it(is_continued: bool, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    final = tmp_path / "there" / "new" / "newer" / "folder"
+    with pytest.raises(ValueError, match="no"), whole_folder(final, is_continued=is_continued):
+        raise ValueError("no")
+    assert names(tmp_path / "there") == []
+
+
 def test_folder_that_is_continued_and_empty_goes(tmp_path: Path) -> None:
     assert begin(tmp_path / "folder", "", ValueError("no")) == []
     assert names(tmp_path) == []

@@ -28,7 +28,7 @@ def whole_folder(final: Path, *, is_continued: bool = False) -> Iterator[Path]:
     """
     final = final.resolve()
     temporary = _unfinished(final) if is_continued else _beside(final, _TEMPORARY)
-    with _explaining(f'cannot write "{final}"'), locked(_beside(final, _LOCK), final):
+    with _explaining(f'cannot write "{final}"'), _without_empty_parents(final), locked(_beside(final, _LOCK), final):
         _recover(final)
         temporary.mkdir(parents=is_continued, exist_ok=is_continued)
         try:
@@ -143,6 +143,18 @@ def _recover(final: Path) -> None:
     for left in (replaced, temporary, *_stale(_unfinished(final))):
         with suppress(OSError):  # it is in nobody's way, but in that of the next writer, who is told
             _remove(left)
+
+
+@contextmanager
+def _without_empty_parents(final: Path) -> Iterator[None]:
+    """Of the folders that are made for ``final`` to stand in, none stays where nothing came to stand."""
+    absent = [parent for parent in final.parents if not parent.exists()]
+    try:
+        yield
+    finally:
+        for parent in absent:
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def _unfinished(final: Path) -> Path:
