@@ -221,7 +221,7 @@ def evaluating(
 
     Args:
         model: a LanguageModel or a MODEL.
-        data: a data folder; left out, that of the model's run.
+        data: a data folder; left out, that of the model's run. A run that masks documents is scored so.
         split: train or validation.
 
     Raises:
@@ -243,7 +243,8 @@ def evaluating(
             f"gemmazero prepare … --tokenizer {loaded.folder}",
         )
     length = min(config.train.sequence_length if config else DEFAULT_WINDOW, loaded.config.max_position_embeddings)
-    return evaluating_model(loaded.gemma, shards, sequence_length=length)
+    is_masked = config is not None and config.train.mask_documents
+    return evaluating_model(loaded.gemma, shards, sequence_length=length, mask_documents=is_masked)
 
 
 def convert(

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from gemmazero.config import PrepareConfig
+from gemmazero.data.batches import Batches
+from gemmazero.data.feed import Readable
 from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
-from gemmazero.data.shards import MANIFEST
+from gemmazero.data.shards import MANIFEST, TokenShards
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import DataError
 from gemmazero.run_config import DataReference, RunConfig
@@ -56,6 +58,18 @@ def prepared_again(given: str | None, recorded: DataReference) -> Preparing:
         revision = None
     yield from preparing(given or recorded.source, data, replace(PrepareConfig(**recorded.options), revision=revision))
     return data
+
+
+def batches_of(config: RunConfig) -> Readable:
+    """What the run reads its batches from."""
+    settings = config.train
+    return Batches(
+        TokenShards(Path(config.data.folder), "train"),
+        batch_size=settings.batch_size,
+        sequence_length=settings.sequence_length,
+        seed=settings.seed,
+        mask_documents=settings.mask_documents,
+    )
 
 
 def tokenizer_of(config: RunConfig) -> Tokenizer:

@@ -107,7 +107,7 @@ class Guard:
         known: dict[str, Any] = {
             "step": trainer.step + 1,
             "batch": trainer.batch,
-            "documents": trainer.batches.documents(trainer.batch),
+            "documents": trainer.feed.documents(trainer.batch),
             "reason": reason,
             "loss": str(attempt.loss),
             "gradient_norm": str(attempt.gradient_norm),

@@ -9,29 +9,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
-from gemmazero.data.batches import Batches
+from gemmazero.data.feed import Feed
 from gemmazero.data.prepare import PrepareEvent
 from gemmazero.data.shards import TokenShards
 from gemmazero.duration import seconds
 from gemmazero.errors import CheckpointError, GemmaZeroError, TrainingError
 from gemmazero.folder import recover, recover_all, write_file
 from gemmazero.lock import clear_stale, locked
-from gemmazero.model.gemma import Gemma
 from gemmazero.run_config import RunConfig
 from gemmazero.runtime import choose_device, environment, environment_changes, set_up
 from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, step_of
 from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
-from gemmazero.storage.model_folder import load_model
-from gemmazero.training.data_folder import prepared, prepared_again, tokenizer_of, unless_stopped
+from gemmazero.training.data_folder import batches_of, prepared, prepared_again, tokenizer_of, unless_stopped
 from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Unsaved
 from gemmazero.training.guard import Guard, last_anchor
 from gemmazero.training.loop import train
 from gemmazero.training.record import METRICS, Record, finished, has_saved
 from gemmazero.training.save_times import SaveTimes
 from gemmazero.training.settings import Request, extended, extension_told, recorded, resolve, with_data
+from gemmazero.training.starting_point import first_model, take_up
 from gemmazero.training.stop import Stop
 from gemmazero.training.trainer import Trainer
 from gemmazero.training.validation import Validation
@@ -76,15 +73,10 @@ class Run:
         data, settings, device = Path(config.data.folder), config.train, choose_device(config.train.device)
         set_up(settings.threads)
         self.tokenizer = tokenizer_of(config)
-        batches = Batches(
-            TokenShards(data, "train"),
-            batch_size=settings.batch_size,
-            sequence_length=settings.sequence_length,
-            seed=settings.seed,
-        )
-        model = _model(config, checkpoint).to(device)
-        self.trainer = Trainer(model, batches, settings, device, curve_steps=config.curve_steps)
-        history = "" if checkpoint is None else _take_up(self.trainer, checkpoint)
+        model = first_model(config, checkpoint).to(device)
+        feed = Feed(batches_of(config), settings.batch_tokens)
+        self.trainer = Trainer(model, feed, settings, device, curve_steps=config.curve_steps)
+        history = "" if checkpoint is None else take_up(self.trainer, checkpoint)
         write_file(folder / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
         self.record = Record(folder, history)
         self.guard = Guard(self.trainer, checkpoints, self.record)
@@ -167,6 +159,8 @@ class Run:
             if self.trainer.is_whole:
                 self._save_what_was_left()
             raise
+        finally:
+            self.trainer.feed.close()
         if self.record.unwritten:
             self._unsaved = Unsaved(step=self.trainer.step, what=f"the end of {METRICS}", reason=self.record.unwritten)
             self._require_saved()
@@ -264,7 +258,7 @@ class Run:
             "run_id": self.config.run_id,
             "steps": settings.steps,
             "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
-            "tokens_per_step": settings.batch_size * settings.sequence_length,
+            "tokens_per_step": settings.batch_tokens,
             "device": settings.device,
             "precision": settings.precision,
         }
@@ -277,24 +271,3 @@ def _ended(request: Request) -> Finished | None:
         return None
     config, _ = recorded(request, folder / RUN_FILE)
     return ended if ended.step == config.train.steps and not request.extends(config) else None
-
-
-def _model(config: RunConfig, checkpoint: Checkpoint | None) -> Gemma:
-    """The checkpoint's weights; without one, those that the run starts from."""
-    torch.manual_seed(config.train.seed)
-    if checkpoint is not None or config.init is not None:
-        folder = Path(config.init or "") if checkpoint is None else checkpoint.folder
-        return load_model(folder, device="cpu", dtype=torch.float32)
-    model = Gemma(config.model)
-    model.initialize(torch.Generator().manual_seed(config.train.seed))
-    return model
-
-
-def _take_up(trainer: Trainer, checkpoint: Checkpoint) -> str:
-    """Put the trainer where the checkpoint stands; returns the run's history. Raises CheckpointError."""
-    state = checkpoint.training_state()
-    try:
-        trainer.load_state_dict({"tensors": state.tensors, "record": state.record})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f'the training state in "{checkpoint.folder}" does not fit: {error}') from error
-    return state.history
