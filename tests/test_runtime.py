@@ -56,7 +56,7 @@ def test_more_memory_than_the_machine_has_is_refused() -> None:
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
     memory = int(line.split()[1]) * 1024
     require_memory(memory, "all of it")
-    with pytest.raises(UsageError, match="^not enough memory: the moon needs 50,000.0 GB, this machine has "):
+    with pytest.raises(UsageError, match=r"the moon needs 50,000\.0 GB, this machine has "):
         require_memory(5 * 10**13, "the moon")
 
 

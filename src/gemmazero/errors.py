@@ -1,8 +1,13 @@
 """Every error that GemmaZero raises on purpose: what went wrong, and what mends it."""
 
+LONGEST_MESSAGE = 1500  # characters
+
 
 class GemmaZeroError(Exception):
     """Something a user can act on.
+
+    What a message quotes may come from a hostile file: it is told in one line of printable characters, others as
+    Python escapes them, and without its middle where it is long.
 
     Args:
         message: what is wrong, in lower case, with the offending value in quotes.
@@ -12,6 +17,7 @@ class GemmaZeroError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message = _printable(message)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -41,3 +47,10 @@ class HubError(GemmaZeroError):
 
 class TrainingError(GemmaZeroError):
     """A training run that cannot go on."""
+
+
+def _printable(text: str) -> str:
+    if len(text) > LONGEST_MESSAGE:
+        text = f"{text[: LONGEST_MESSAGE // 2]} … {text[-LONGEST_MESSAGE // 2 :]}"
+    letters = text.replace("\n", " ")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in letters)

@@ -60,8 +60,8 @@ class Feed:
         reading = self._reading_at(number)
         while not reading.wait(_SECONDS_BETWEEN_LOOKS):
             away = self._source.away
-            if away != self._told or is_over():
-                self._told = away
+            if is_over() or (away and away != self._told):
+                self._told = away or self._told
                 return away or "the documents have not arrived yet"
         self._told = ""
         return ""

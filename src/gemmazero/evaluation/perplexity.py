@@ -66,7 +66,7 @@ def evaluating(
     Bits per byte = nats a token · predictions in the split / ln 2 / the split's bytes of text.
 
     Raises:
-        DataError: the split holds fewer than two tokens.
+        DataError: the split holds fewer than two tokens, or one that the model does not have.
         CheckpointError: the model gives what is no number.
     """
     predictions = len(shards) - 1
@@ -80,7 +80,13 @@ def evaluating(
     model.eval()
     try:
         for some in _alike(windows, predictions // sequence_length, max(1, _TOKENS_AT_ONCE // sequence_length)):
-            ids = torch.stack([_window(shards, index, sequence_length) for index in some]).to(device)
+            ids = torch.stack([_window(shards, index, sequence_length) for index in some])
+            if (largest := int(ids.max())) >= model.config.vocab_size:
+                raise DataError(
+                    f'"{shards.folder}" holds token {largest}, the model has {model.config.vocab_size}',
+                    "prepare the text with the model's tokenizer: --tokenizer MODEL_FOLDER",
+                )
+            ids = ids.to(device)
             with torch.inference_mode(), autocast():
                 batch_nats, batch_correct = _score(model, ids, shards.manifest.end_id if mask_documents else None)
             nats, correct, tokens = nats + batch_nats, correct + batch_correct, tokens + ids[:, 1:].numel()

@@ -9,7 +9,7 @@ from gemmazero.config import PrepareConfig
 from gemmazero.data.batches import Batches
 from gemmazero.data.feed import Readable
 from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
-from gemmazero.data.shards import MANIFEST, TokenShards
+from gemmazero.data.shards import MANIFEST, Manifest, TokenShards
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import DataError
 from gemmazero.run_config import DataReference, RunConfig
@@ -73,8 +73,15 @@ def batches_of(config: RunConfig) -> Readable:
 
 
 def tokenizer_of(config: RunConfig) -> Tokenizer:
-    """The data's. Raises DataError where it is not the one that the run began with."""
-    tokenizer = Tokenizer.load(Path(config.data.folder))
+    """The data's. Raises DataError where it is not the one that the run began with, or that made the tokens."""
+    folder = Path(config.data.folder)
+    tokenizer, manifest = Tokenizer.load(folder), Manifest.read(folder)
+    if (tokenizer.vocab_size, tokenizer.end_id) != (manifest.vocab_size, manifest.end_id):
+        raise DataError(
+            f'the tokens in "{folder}" are not of its tokenizer: {MANIFEST} counts {manifest.vocab_size} ids, '
+            f"{manifest.end_id} ends a document; the tokenizer has {tokenizer.vocab_size} and {tokenizer.end_id}",
+            "gemmazero prepare … --overwrite writes it anew",
+        )
     if tokenizer.without_prompt_template().digest != config.data.tokenizer_digest:
         raise DataError(
             f'the tokenizer in "{config.data.folder}" is not the one that the run began with',
