@@ -235,8 +235,13 @@ class PrepareConfig:
     revision: str | None = setting(None, "The Hub dataset's branch, tag or commit.", panel="Source")
     split: str = setting("train", "The split that becomes training text.", panel="Source")
     text_column: str = setting("text", "The column or key that holds the text.", panel="Source")
+    document_separator: str | None = setting(
+        None, r"What ends a document in a .txt or .md file: '<|endoftext|>', '\n\n' for a blank line.",
+        panel="Source",
+    )  # fmt: skip
     tokenizer: str | None = setting(
-        None, "gpt2 (the default), bytes, bpe:SIZE (sample's default is bpe:1024), or a tokenizer.json or its folder.",
+        None, "gpt2 (the default), bytes, bpe:SIZE (sample's default is bpe:1024), a tokenizer.json or its folder, "
+        "or a Hub id: user/name or user/name@revision.",
         panel="Tokens",
     )  # fmt: skip
     turn_tokens: bool = setting(

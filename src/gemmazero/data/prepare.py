@@ -10,6 +10,7 @@ from typing import Any
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.corpus import Corpus, survey
+from gemmazero.data.hub_tokenizer import pinned_tokenizer, portable_name
 from gemmazero.data.shards import (
     MANIFEST,
     SPLITS,
@@ -21,7 +22,7 @@ from gemmazero.data.shards import (
     file_facts,
     split_of,
 )
-from gemmazero.data.sources import Source, open_source, without_endings
+from gemmazero.data.sources import Source, default_tokenizer, open_source, without_endings
 from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.data.vocabulary import check_size
 from gemmazero.errors import DataError
@@ -128,7 +129,7 @@ def preparing(
     """
     started = time.monotonic()
     folder = out or default_folder(source)
-    config = dataclasses.replace(config, tokenizer=config.tokenizer or ("bpe:1024" if source == "sample" else "gpt2"))
+    config = dataclasses.replace(config, tokenizer=pinned_tokenizer(config.tokenizer or default_tokenizer(source)))
     existing = _existing(folder, overwrite)
     if not existing:
         _check_tokenizer(config)
@@ -204,7 +205,7 @@ def _options(config: PrepareConfig) -> dict[str, Any]:
     """What the manifest records of the settings; of a tokenizer's path the last part, the same on any machine."""
     options = dataclasses.asdict(config) | {"validation_fraction": float(config.validation_fraction)}
     del options["subset"], options["revision"]  # they have a place of their own in the manifest
-    return options | {"tokenizer": Path(config.tokenizer or "").absolute().name}
+    return options | {"tokenizer": portable_name(config.tokenizer or "")}
 
 
 def _check_tokenizer(config: PrepareConfig) -> None:

@@ -14,6 +14,7 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders
 
+from gemmazero.data.hub_tokenizer import downloaded_tokenizer, is_on_hub
 from gemmazero.data.tokenizer_file import read_special_tokens, read_tokenizer
 from gemmazero.data.vocabulary import END_OF_DOCUMENT, byte_vocabulary, gpt2_vocabulary, trained_vocabulary
 from gemmazero.errors import DataError, UsageError
@@ -41,7 +42,7 @@ CHAT_TEMPLATE = """\
 """  # Gemma 3's, for text alone and without <bos>: our documents do not begin with one
 
 _END_TOKENS = ("<|endoftext|>", "<eos>", "</s>", "<|end_of_text|>")  # where no tokenizer_config.json names one
-_CHOICES = "gpt2, bytes, bpe:SIZE (such as bpe:8192), or a tokenizer.json or its folder"
+_CHOICES = "gpt2, bytes, bpe:SIZE (such as bpe:8192), a tokenizer.json or its folder, or a Hub id"
 
 
 class Tokenizer:
@@ -132,13 +133,17 @@ class Tokenizer:
         return None if start is None or end is None else (start, end)
 
     @property
+    def control_ids(self) -> set[int]:
+        """The ids of all special tokens, which no text becomes."""
+        return {id_ for id_, token in self._backend.get_added_tokens_decoder().items() if token.special}
+
+    @property
     def needed_embeddings(self) -> int:
         """The largest id that text, an end of document or a turn can give, + 1.
 
         Other special tokens may lie beyond it: Gemma 3's text models share a tokenizer with those that see images.
         """
-        special = {id_ for id_, token in self._backend.get_added_tokens_decoder().items() if token.special}
-        ordinary = set(self._backend.get_vocab().values()) - special
+        ordinary = set(self._backend.get_vocab().values()) - self.control_ids
         return max(ordinary | {self.end_id, *(self.turn_ids or ())}) + 1
 
     @property
@@ -222,15 +227,15 @@ class Tokenizer:
 
 
 def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens: bool) -> Tokenizer:
-    """The tokenizer that ``--tokenizer`` names: gpt2, bytes, bpe:SIZE, or a ``tokenizer.json`` or its folder.
+    """The tokenizer that ``--tokenizer`` names: gpt2, bytes, bpe:SIZE, a ``tokenizer.json`` or its folder, a Hub id.
 
     Args:
         spec: the name. SIZE counts everything: 256 bytes, merges, special tokens.
         texts: opens the documents that bpe:SIZE is trained on; not called for any other.
         turn_tokens: add <start_of_turn> and <end_of_turn>, after all else, where absent.
 
-    A tokenizer from a file comes without its prompt template. Raises UsageError for an unknown name or a size out of
-    range, DataError for a tokenizer that cannot be had.
+    A tokenizer from a file or the Hub comes without its prompt template. Raises UsageError for an unknown name or a
+    size out of range, DataError or HubError for a tokenizer that cannot be had.
     """
     kind, _, size = spec.partition(":")
     if spec == "gpt2":
@@ -242,6 +247,9 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens
     elif kind == "bpe":
         backend = trained_vocabulary(size, lambda: map(_valid, texts()), turn_tokens=turn_tokens)
         tokenizer = Tokenizer(backend, f"bpe:{int(size)}", END_OF_DOCUMENT)
+    elif is_on_hub(spec):
+        tokenizer = Tokenizer.load(downloaded_tokenizer(spec)).without_prompt_template()
+        tokenizer.name = spec.partition("@")[0]
     elif Path(spec).name != spec or Path(spec).exists():
         tokenizer = Tokenizer.load(Path(spec)).without_prompt_template()
     else:
