@@ -124,7 +124,7 @@ def test_within_training_only_the_run_its_starting_point_and_the_guard_touch_sto
         for module, _ in imports(path)
         if module.startswith("gemmazero.storage")
     }
-    assert touching == {"training/run.py", "training/guard.py", "training/starting_point.py"}
+    assert touching == {"training/run.py", "training/guard.py", "training/starting.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -165,7 +165,7 @@ COVERED_ELSEWHERE = {
     "setting.py",  # test_config.py, test_sampling.py, cli/test_options.py
     "training/events.py",  # test_loop.py, test_run.py
     "training/stop.py",  # test_run.py, test_api.py
-    "training/starting_point.py",  # test_run.py, test_resume.py
+    "training/starting.py",  # test_run.py, test_resume.py
     "training/throughput.py",  # test_trainer.py
     "data/sample_words.py",  # test_sample.py
     "data/sample_plots.py",  # test_sample.py

@@ -28,7 +28,7 @@ from gemmazero.training.loop import train
 from gemmazero.training.record import METRICS, Record, finished, has_saved
 from gemmazero.training.save_times import SaveTimes
 from gemmazero.training.settings import Request, extended, extension_told, recorded, resolve, with_data
-from gemmazero.training.starting_point import first_model, take_up
+from gemmazero.training.starting import starting_model, take_up
 from gemmazero.training.stop import Stop
 from gemmazero.training.trainer import Trainer
 from gemmazero.training.validation import Validation
@@ -73,7 +73,7 @@ class Run:
         data, settings, device = Path(config.data.folder), config.train, choose_device(config.train.device)
         set_up(settings.threads)
         self.tokenizer = tokenizer_of(config)
-        model = first_model(config, checkpoint).to(device)
+        model = starting_model(config, checkpoint).to(device)
         feed = Feed(batches_of(config), settings.batch_tokens)
         self.trainer = Trainer(model, feed, settings, device, curve_steps=config.curve_steps)
         history = "" if checkpoint is None else take_up(self.trainer, checkpoint)

@@ -1,4 +1,4 @@
-"""Where a run starts from: its first weights, or the weights and the state of a checkpoint."""
+"""Where a run starts from: the weights of its beginning, or a checkpoint's, with all that goes with it."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from gemmazero.storage.model_folder import load_model
 from gemmazero.training.trainer import Trainer
 
 
-def first_model(config: RunConfig, checkpoint: Checkpoint | None) -> Gemma:
+def starting_model(config: RunConfig, checkpoint: Checkpoint | None) -> Gemma:
     """The checkpoint's weights; without one, those that the run starts from."""
     torch.manual_seed(config.train.seed)
     if checkpoint is not None or config.init is not None:
