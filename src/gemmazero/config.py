@@ -227,6 +227,12 @@ class TrainConfig:
                 raise UsageError(f"{name} must be below 1, not {getattr(self, name):g}", f"lower --{name}")
 
 
+STREAM_OPTIONS = (
+    "subset", "revision", "split", "text_column", "document_separator", "tokenizer", "turn_tokens", "min_characters",
+)  # fmt: skip
+"""What of PrepareConfig also says how a source is streamed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
     """Everything that decides which tokens a data folder holds; recorded in its manifest."""

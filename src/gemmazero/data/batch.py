@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class Passage:
     """A batch, the documents in each of its windows for whoever asks, where in a stream it begins, and the next one."""
 
     batch: Batch
-    documents: Callable[[], list[list[int]]]
+    documents: Callable[[], list[Any]]
     begin: Bookmark | None = None
     after: Bookmark | None = None
 

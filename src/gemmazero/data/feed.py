@@ -1,7 +1,7 @@
 """Feed: the batches of a run by number, read ahead of the training."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from gemmazero.data.batch import Batch, Bookmark, Passage
 from gemmazero.data.read_ahead import ReadAhead
@@ -46,7 +46,7 @@ class Feed:
     def __getitem__(self, number: int) -> Batch:
         return self._passage(number).batch
 
-    def documents(self, number: int) -> list[list[int]]:
+    def documents(self, number: int) -> list[Any]:
         """For each window of batch ``number`` what documents it holds, as its source counts them."""
         return self._passage(number).documents()
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from gemmazero.data.stream import BOOKMARK
 from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.json_file import parse_json
 from gemmazero.regular_file import read_bytes
@@ -53,8 +54,8 @@ def _is_best(value: Any) -> bool:
 
 
 def _is_bookmark(value: Any) -> bool:
-    """Whether this is None, or names places in a stream by whole numbers."""
-    return value is None or (isinstance(value, dict) and all(map(_is_count, value.values())))
+    """Whether this is None, or says where in a stream a batch begins."""
+    return value is None or (isinstance(value, dict) and set(value) == BOOKMARK and all(map(_is_count, value.values())))
 
 
 def _is_dict(value: Any) -> bool:

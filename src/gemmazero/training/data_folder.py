@@ -10,6 +10,8 @@ from gemmazero.data.batches import Batches
 from gemmazero.data.feed import Readable
 from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
 from gemmazero.data.shards import MANIFEST, Manifest, TokenShards
+from gemmazero.data.stream import Stream, document_digests
+from gemmazero.data.stream_source import StreamSource
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import DataError
 from gemmazero.run_config import DataReference, RunConfig
@@ -60,11 +62,22 @@ def prepared_again(given: str | None, recorded: DataReference) -> Preparing:
     return data
 
 
-def batches_of(config: RunConfig) -> Readable:
-    """What the run reads its batches from."""
-    settings = config.train
+def batches_of(config: RunConfig, stream: StreamSource | None) -> Readable:
+    """What the run reads its batches from: its data folder, or ``stream``."""
+    settings, folder = config.train, Path(config.data.folder)
+    if stream is not None:
+        return Stream(
+            stream.parts,
+            tokenizer_of(config),
+            set(document_digests(TokenShards(folder, "validation"))),
+            batch_size=settings.batch_size,
+            sequence_length=settings.sequence_length,
+            seed=settings.seed,
+            min_characters=stream.config.min_characters,
+            mask_documents=settings.mask_documents,
+        )
     return Batches(
-        TokenShards(Path(config.data.folder), "train"),
+        TokenShards(folder, "train"),
         batch_size=settings.batch_size,
         sequence_length=settings.sequence_length,
         seed=settings.seed,
