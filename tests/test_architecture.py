@@ -59,7 +59,7 @@ VENDORS = {  # vendor: (where it may be imported, where it may be imported outsi
     "safetensors": ({"storage", "conversion"}, {"storage", "conversion"}),
     "huggingface_hub": ({"hub.py"}, set()),
     "httpx": ({"hub.py"}, set()),
-    "datasets": ({"data/hub_source.py"}, set()),
+    "datasets": ({"data/hub_source.py", "data/hub_stream.py"}, set()),
     "pyarrow": ({"data/compression.py", "data/parquet_reader.py"}, set()),
     "tiktoken": ({"data/vocabulary.py"}, {"data/vocabulary.py"}),
     "tokenizers": ({"data/tokenizer.py", "data/vocabulary.py"}, {"data/tokenizer.py", "data/vocabulary.py"}),
@@ -167,6 +167,7 @@ COVERED_ELSEWHERE = {
     "training/stop.py",  # test_run.py, test_api.py
     "training/starting.py",  # test_run.py, test_resume.py
     "training/throughput.py",  # test_trainer.py
+    "data/stream_source.py",  # test_streaming.py, test_hub_stream.py
     "data/sample_words.py",  # test_sample.py
     "data/sample_plots.py",  # test_sample.py
 }  # fmt: skip

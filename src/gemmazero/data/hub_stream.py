@@ -1,5 +1,6 @@
 """A dataset on the Hub that is read as it arrives; nothing is kept on the disk."""
 
+import logging
 from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
@@ -66,9 +67,14 @@ class HubStream:
 
 @cache
 def _fail_at_once() -> None:
-    """``datasets`` would try for minutes without a word; whoever reads does that, tells of it, and can be stopped."""
+    """``datasets`` would try for minutes; whoever reads does that, tells of it, and can be stopped.
+
+    The clients' own words about tries go to stderr, in the middle of what is drawn there, and quote addresses.
+    """
     from datasets import config
 
     config.STREAMING_READ_MAX_RETRIES = config.STREAMING_OPEN_MAX_RETRIES = 1
     config.STREAMING_READ_RETRY_INTERVAL = config.STREAMING_OPEN_RETRY_INTERVAL = 0
     config.STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL = config.STREAMING_READ_RATE_LIMIT_RETRY_INTERVAL = 0
+    for client in ("datasets", "huggingface_hub"):
+        logging.getLogger(client).setLevel(logging.ERROR)
