@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -55,12 +56,13 @@ class LoopbackHub:
         ``{"error": message, "hint": hint}``.
         """
         program = _PROGRAM.format(expression=expression)
-        environment = os.environ | self._environment(home) | variables
+        environment = os.environ | self.environment(home) | variables
         child = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
         assert child.returncode == 0, child.stderr
         return json.loads(child.stdout) | {"stderr": child.stderr}
 
-    def _environment(self, home: Path) -> dict[str, str]:
+    def environment(self, home: Path) -> dict[str, str]:
+        """What makes a child process take this for the Hub."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(home),
@@ -174,7 +176,13 @@ class _Handler(BaseHTTPRequestHandler):
             if self.served.damaged and self.command != "HEAD":
                 self.served.damaged -= 1
                 data = bytes([data[0] ^ 1]) + data[1:]
-            self._send(200, data[: self.served.cut], headers)
+            status = 200
+            if asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+                start, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
+                headers["Content-Range"] = f"bytes {start}-{last}/{len(data)}"
+                status, data = 206, data[start : last + 1]
+                headers["Content-Length"] = str(len(data))
+            self._send(status, data[: self.served.cut], headers)
             self.close_connection = self.served.cut is not None
 
     def _send_json(self, value: Any) -> None:

@@ -49,16 +49,17 @@ MAY_IMPORT_ONLY = {
     "hub.py": {"gemmazero.errors"},
 }
 TORCH = {"model", "training", "storage", "inference", "evaluation", "conversion", "runtime.py", "api.py"}
+BATCHES = {"data/batch.py", "data/batches.py", "data/stream.py"}
 VENDORS = {  # vendor: (where it may be imported, where it may be imported outside of a function)
     "typer": ({"cli"}, {"cli"}),
     "rich": ({"cli"}, {"cli"}),
     "click": ({"cli"}, {"cli"}),
-    "torch": (TORCH | {"data/batches.py"}, TORCH | {"data/batches.py"}),
+    "torch": (TORCH | BATCHES, TORCH | BATCHES),
     "numpy": ({"data", "training/record.py"}, {"data", "training/record.py"}),
     "safetensors": ({"storage", "conversion"}, {"storage", "conversion"}),
     "huggingface_hub": ({"hub.py"}, set()),
     "httpx": ({"hub.py"}, set()),
-    "datasets": ({"data/hub_source.py"}, set()),
+    "datasets": ({"data/hub_source.py", "data/hub_stream.py"}, set()),
     "pyarrow": ({"data/compression.py", "data/parquet_reader.py"}, set()),
     "tiktoken": ({"data/vocabulary.py"}, {"data/vocabulary.py"}),
     "tokenizers": ({"data/tokenizer.py", "data/vocabulary.py"}, {"data/tokenizer.py", "data/vocabulary.py"}),
@@ -116,14 +117,14 @@ def test_a_part_imports_only_from_its_left_and_from_itself(path: Path) -> None:
             assert only is None or module in only, f"{name_of(path)} imports {module}"
 
 
-def test_within_training_only_the_run_and_the_guard_touch_storage() -> None:
+def test_within_training_only_the_run_its_starting_point_and_the_guard_touch_storage() -> None:
     touching = {
         name_of(path)
         for path in PACKAGE.glob("training/*.py")
         for module, _ in imports(path)
         if module.startswith("gemmazero.storage")
     }
-    assert touching == {"training/run.py", "training/guard.py"}
+    assert touching == {"training/run.py", "training/guard.py", "training/starting.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -165,7 +166,9 @@ COVERED_ELSEWHERE = {
     "data/events.py",  # test_prepare.py, test_assembly.py
     "training/events.py",  # test_loop.py, test_run.py
     "training/stop.py",  # test_run.py, test_api.py
+    "training/starting.py",  # test_run.py, test_resume.py
     "training/throughput.py",  # test_trainer.py
+    "data/stream_source.py",  # test_streaming.py, test_hub_stream.py
     "data/sample_words.py",  # test_sample.py
     "data/sample_plots.py",  # test_sample.py
 }  # fmt: skip

@@ -176,6 +176,10 @@ class TrainConfig:
         False, "Compile the model's blocks: faster steps after a minute's work; needs a C++ compiler.", panel="Machine",
         kind="equivalent",
     )  # fmt: skip
+    mask_documents: bool = setting(
+        False, "Keep attention inside of each document; positions begin anew there.", panel="Data"
+    )
+    stream: bool = setting(False, "Train while the source's documents arrive; nothing is prepared.", panel="Data")
     seed: int = setting(
         0, "Seed of the weights and of the data's order.", panel="Length", minimum=0, maximum=LARGEST_SEED
     )
@@ -200,6 +204,11 @@ class TrainConfig:
         None, "Stop, everything saved, after so long: 90s, 15m, 2h.", panel="Validating and saving", kind="exact"
     )
 
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens an optimizer step."""
+        return self.batch_size * self.sequence_length
+
     def __post_init__(self) -> None:
         check_settings(self)
         if self.max_time is not None:
@@ -216,6 +225,12 @@ class TrainConfig:
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
                 raise UsageError(f"{name} must be below 1, not {getattr(self, name):g}", f"lower --{name}")
+
+
+STREAM_OPTIONS = (
+    "subset", "revision", "split", "text_column", "document_separator", "tokenizer", "turn_tokens", "min_characters",
+)  # fmt: skip
+"""What of PrepareConfig also says how a source is streamed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
 
 def full_batch(model: Gemma, trainer: Trainer, number: int = 0) -> tuple[float, dict[str, Tensor]]:
     """Torch's own loss and gradients of a whole batch at once, in float32."""
-    batch = trainer.batches[number]
+    batch = trainer.feed[number]
     loss = F.cross_entropy(model(batch.ids).flatten(0, 1), batch.targets.flatten())
     names, parameters = zip(*model.named_parameters(), strict=True)
     return loss.item(), dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))

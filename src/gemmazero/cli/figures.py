@@ -17,6 +17,7 @@ from gemmazero.training.events import (
     Stopped,
     Unsaved,
     Validated,
+    Waiting,
 )
 
 SMOOTHING = 0.1  # the last step's share in the speed that the time left is told by
@@ -54,7 +55,7 @@ class Figures:
                 return self._gone_back(event.step)
             case Stopped() | Finished():
                 return replace(self, step=event.step)
-            case Rejected() | Unsaved():
+            case Rejected() | Unsaved() | Waiting():
                 return self
 
     def _gone_back(self, step: int) -> Self:

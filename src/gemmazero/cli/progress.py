@@ -16,6 +16,7 @@ from gemmazero.training.events import (
     Stepped,
     Unsaved,
     Validated,
+    Waiting,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class PlainProgress:
                 console.say(f"{self._place()}, validation loss {event.loss:.4f}{', the best so far' * event.best}")
             case Saved():
                 console.say(f"{self._place()}, saved {event.checkpoint}")
-            case Rejected() | Skipped() | RolledBack() | Unsaved():
+            case Rejected() | Skipped() | RolledBack() | Unsaved() | Waiting():
                 console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -95,7 +96,7 @@ class LiveProgress:
         if isinstance(event, Started | Resumed):
             console.say(beginning(event))
             self._live.start()
-        elif isinstance(event, Rejected | Skipped | RolledBack | Unsaved):
+        elif isinstance(event, Rejected | Skipped | RolledBack | Unsaved | Waiting):
             console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -139,7 +140,7 @@ def beginning(event: Started | Resumed) -> str:
     return "\n".join([first, *([f"extended: {extension}"] if extension else []), *warnings])
 
 
-def warning(event: Rejected | Skipped | RolledBack | Unsaved) -> str:
+def warning(event: Rejected | Skipped | RolledBack | Unsaved | Waiting) -> str:
     """Something that went wrong and did not end the run, in a line."""
     match event:
         case Rejected():
@@ -151,4 +152,6 @@ def warning(event: Rejected | Skipped | RolledBack | Unsaved) -> str:
             told = f"went back from step {event.from_step:,} to step {event.step:,}; {batches}"
         case Unsaved():
             told = f"{event.what} could not be saved: {event.reason}; training goes on, saving is tried again"
+        case Waiting():
+            told = f"step {event.step + 1:,} waits for text: {event.reason}"
     return f"{console.styled('warning:', fg='yellow', bold=True)} {told}"

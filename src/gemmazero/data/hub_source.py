@@ -1,8 +1,9 @@
 """A dataset on the Hub as a source."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.documents import Source, Splits, no_column
@@ -21,26 +22,14 @@ def open_hub(name: str, config: PrepareConfig) -> Source:
 
 def _load(name: str, revision: str, config: PrepareConfig) -> Splits:
     """Download the dataset, or find it in the Hub's cache, where an interrupted download goes on by file."""
-    import datasets
-
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
     with hub_failures(f'dataset "{name}"'):
-        try:
-            builder = datasets.load_dataset_builder(name, config.subset, revision=revision)
-        except ValueError:  # datasets' own for a subset that is not there, or that has to be named
-            subsets = datasets.get_dataset_config_names(name, revision=revision)
-            what = f'no subset "{config.subset}"' if config.subset else "several subsets"
-            raise DataError(f'dataset "{name}" has {what}', f"--subset is one of {', '.join(subsets)}") from None
-        if builder.hash != revision:  # the Hub failed, and datasets took another state from its cache
-            what = f'the Hub did not give revision "{revision}" of dataset "{name}"'
-            raise HubError(what, "run the command again later, or --revision names another")
+        builder = dataset_builder(name, revision, config.subset)
         if not Path(builder.cache_dir).exists():  # not built before, of files that were compared then
             _download(name, revision, builder.config.data_files or {})
         builder.download_and_prepare()
     splits = list(builder.info.splits)
     if config.split not in splits:
-        raise DataError(f'dataset "{name}" has no split "{config.split}"', f"--split is one of {', '.join(splits)}")
+        raise no_split(name, config.split, splits)
 
     def documents(split: str) -> Iterator[str | None]:
         table = builder.as_dataset(split)
@@ -52,6 +41,32 @@ def _load(name: str, revision: str, config: PrepareConfig) -> Splits:
 
     own = "validation" in splits and config.split != "validation"
     return Splits(name, lambda: documents(config.split), (lambda: documents("validation")) if own else None)
+
+
+def dataset_builder(name: str, revision: str, subset: str | None) -> Any:
+    """What ``datasets`` builds the dataset with, or streams it. Raises DataError or HubError, or what the client does.
+
+    Within ``hub_failures`` alone.
+    """
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        builder = datasets.load_dataset_builder(name, subset, revision=revision)
+    except ValueError:  # datasets' own for a subset that is not there, or that has to be named
+        subsets = datasets.get_dataset_config_names(name, revision=revision)
+        what = f'no subset "{subset}"' if subset else "several subsets"
+        raise DataError(f'dataset "{name}" has {what}', f"--subset is one of {', '.join(subsets)}") from None
+    if builder.hash != revision:  # the Hub failed, and datasets took another state from its cache
+        what = f'the Hub did not give revision "{revision}" of dataset "{name}"'
+        raise HubError(what, "run the command again later, or --revision names another")
+    return builder
+
+
+def no_split(name: str, split: str, splits: Iterable[str]) -> DataError:
+    """The error for a split that is not there; it lists those that are."""
+    return DataError(f'dataset "{name}" has no split "{split}"', f"--split is one of {', '.join(splits)}")
 
 
 def _download(name: str, revision: str, data_files: Mapping[str, list[str]]) -> None:

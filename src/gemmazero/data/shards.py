@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -155,8 +157,8 @@ class TokenShards:
         if split not in SPLITS:
             raise DataError(f'no split "{split}" in "{folder}"', f"one of {', '.join(SPLITS)}")
         self._files = [self._mapped(name) for name in self.manifest.token_files(split)]
-        self._ends = np.cumsum([len(file) for file in self._files], dtype=np.int64)
-        held = int(self._ends[-1]) if self._files else 0
+        self._ends = list(accumulate(len(file) for file in self._files))
+        held = self._ends[-1] if self._files else 0
         if held != self.manifest.splits[split].tokens:
             raise _damaged(
                 self.folder, f"{held} {split} tokens where {MANIFEST} counts {self.manifest.splits[split].tokens}"
@@ -184,10 +186,10 @@ class TokenShards:
             raise IndexError(f"tokens {start} to {stop} of {len(self)}")
         ids = np.empty(stop - start, dtype=self.manifest.dtype)
         filled = 0
-        index = int(np.searchsorted(self._ends, start, side="right"))
+        index = bisect_right(self._ends, start)
         while filled < len(ids):
             file = self._files[index]
-            offset = start + filled - (int(self._ends[index]) - len(file))
+            offset = start + filled - (self._ends[index] - len(file))
             piece = file[offset : offset + len(ids) - filled]
             ids[filled : filled + len(piece)] = piece
             filled += len(piece)

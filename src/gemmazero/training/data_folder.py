@@ -6,9 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from gemmazero.config import PrepareConfig
+from gemmazero.data.batches import Batches
 from gemmazero.data.events import PrepareEvent
+from gemmazero.data.feed import Readable
 from gemmazero.data.prepare import default_folder, preparing
-from gemmazero.data.shards import MANIFEST, Manifest
+from gemmazero.data.shards import MANIFEST, Manifest, TokenShards
+from gemmazero.data.stream import Stream, document_digests
+from gemmazero.data.stream_source import StreamSource
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import DataError
 from gemmazero.run_config import DataReference, RunConfig
@@ -57,6 +61,29 @@ def prepared_again(given: str | None, recorded: DataReference) -> Preparing:
         revision = None
     yield from preparing(given or recorded.source, data, replace(PrepareConfig(**recorded.options), revision=revision))
     return data
+
+
+def batches_of(config: RunConfig, stream: StreamSource | None) -> Readable:
+    """What the run reads its batches from: its data folder, or ``stream``."""
+    settings, folder = config.train, Path(config.data.folder)
+    if stream is not None:
+        return Stream(
+            stream.parts,
+            tokenizer_of(config),
+            set(document_digests(TokenShards(folder, "validation"))),
+            batch_size=settings.batch_size,
+            sequence_length=settings.sequence_length,
+            seed=settings.seed,
+            min_characters=stream.config.min_characters,
+            mask_documents=settings.mask_documents,
+        )
+    return Batches(
+        TokenShards(folder, "train"),
+        batch_size=settings.batch_size,
+        sequence_length=settings.sequence_length,
+        seed=settings.seed,
+        mask_documents=settings.mask_documents,
+    )
 
 
 def tokenizer_of(config: RunConfig) -> Tokenizer:

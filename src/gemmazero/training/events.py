@@ -113,6 +113,14 @@ class RolledBack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """The documents of the batch after ``step`` are not there; ``reason`` says why. Training goes on when they are."""
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stopped:
     """The run was asked to stop; everything up to ``step`` is saved. ``validation_loss`` is the best one's."""
 
@@ -133,4 +141,7 @@ class Finished:
     best_step: int | None
 
 
-Event = Started | Resumed | Rejected | Stepped | Skipped | RolledBack | Validated | Saved | Unsaved | Stopped | Finished
+Event = (
+    Started | Resumed | Rejected | Stepped | Skipped | RolledBack | Waiting | Validated | Saved | Unsaved | Stopped
+    | Finished
+)  # fmt: skip
