@@ -76,14 +76,13 @@ MATRIX = {
     "empty": [
         Case("prepare empty.txt --out new"),
         Case("prepare empty.jsonl --out new"),
-        Case("prepare empty.parquet --out new", "empty.parquet"),
+        Case("prepare empty.parquet --tokenizer bytes --out new", "empty.parquet"),
         Case(training("--preset empty.json"), "empty.json"),
         Case("generate --model model --prompts empty.txt", "empty.txt"),
         Case("convert torn new", "torn"),
     ],
     "invalid UTF-8": [
-        Case("prepare invalid.jsonl --out new", "not valid UTF-8"),
-        Case(training("--data invalid.txt"), "not valid UTF-8"),
+        Case("prepare invalid.jsonl --tokenizer bytes --out new", "not valid UTF-8"),
         Case("generate --model model --prompts invalid.txt", "not valid UTF-8"),
     ],
     "too small or too long": [

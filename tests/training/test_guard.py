@@ -264,7 +264,8 @@ def test_text_like_no_other_is_a_spike_and_named(tiny_preset: Path, tmp_path: Pa
     texts[200] = "".join(chance.choices(string.ascii_uppercase + string.digits, k=60))
     source = tmp_path / "cats.jsonl"
     source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    prepare(str(source), tmp_path / "cats", PrepareConfig(tokenizer="bytes", validation_fraction=0.0))
+    config = PrepareConfig(tokenizer="bytes", validation_fraction=0.0, keep_duplicates=True)
+    prepare(str(source), tmp_path / "cats", config)
     settings = SETTINGS | {"steps": 300, "validate_every": 1000, "save_every": 1000, "warmup_steps": 10}
     events = train(
         Request(out=tmp_path / "run", preset=str(tiny_preset), data=str(tmp_path / "cats"), settings=settings)
