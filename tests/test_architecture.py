@@ -163,6 +163,7 @@ COVERED_ELSEWHERE = {
     "__main__.py",  # test_journey.py
     "errors.py",  # each child where it is raised
     "setting.py",  # test_config.py, test_sampling.py, cli/test_options.py
+    "data/events.py",  # test_prepare.py, test_assembly.py
     "training/events.py",  # test_loop.py, test_run.py
     "training/stop.py",  # test_run.py, test_api.py
     "training/starting.py",  # test_run.py, test_resume.py

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gemmazero.errors import UsageError
-from gemmazero.runtime import choose_device, require_memory, set_up
+from gemmazero.runtime import available_cores, choose_device, require_memory, set_up
 
 
 def test_set_up_uses_the_threads_it_is_told() -> None:
@@ -15,6 +15,8 @@ def test_set_up_uses_the_threads_it_is_told() -> None:
     try:
         set_up(1)
         assert torch.get_num_threads() == 1
+        set_up(0)
+        assert torch.get_num_threads() == available_cores()
     finally:
         torch.set_num_threads(before)
 

@@ -21,8 +21,8 @@ STEPS = 60
 """Two epochs and a half."""
 OPTIONS = (
     "--stream --tokenizer bytes --batch-size 8 --micro-batch-size 8 --sequence-length 32 --warmup-steps 2 "
-    f"--steps {STEPS} --validate-every 20 --save-every 4 --validation-tokens 64 --precision fp32 --device cpu"
-    " --threads 1"
+    f"--steps {STEPS} --validate-every 20 --save-every 4 --validation-tokens 64 "
+    "--precision fp32 --device cpu --threads 1"
 ).split()
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -12,7 +12,7 @@ from gemmazero.config import DEFAULT_MAX_TOKENS, DEFAULT_SOURCE, STREAM_OPTIONS,
 from gemmazero.conversion.huggingface import Format, StoredDtype
 from gemmazero.conversion.huggingface import convert as convert_folder
 from gemmazero.conversion.verdict import Verdict
-from gemmazero.data.prepare import PrepareEvent, PrepareReport
+from gemmazero.data.events import PrepareEvent, PrepareReport
 from gemmazero.data.prepare import prepare as prepare_folder
 from gemmazero.data.shards import Split, TokenShards
 from gemmazero.data.tokenizer import Tokenizer

@@ -235,7 +235,7 @@ STREAM_OPTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """Everything that decides which tokens a data folder holds; recorded in its manifest."""
+    """How text is prepared. All that decides which tokens a data folder holds is recorded in its manifest."""
 
     subset: str | None = setting(None, "The Hub dataset's subset (its configuration).", panel="Source")
     revision: str | None = setting(None, "The Hub dataset's branch, tag or commit.", panel="Source")
@@ -256,11 +256,16 @@ class PrepareConfig:
     validation_fraction: float = setting(
         0.01, "Share of documents held out where the source has no validation split.", panel="Documents", minimum=0.0
     )
+    keep_duplicates: bool = setting(False, "Keep exact copies of a document.", panel="Documents")
     max_documents: int = setting(0, "Stop after so many documents a split; 0 takes all.", panel="Documents", minimum=0)
     min_characters: int = setting(1, "Drop documents of fewer characters, trimmed.", panel="Documents", minimum=1)
     seed: int = setting(
         0, "Seed of the held-out share, and of sample's stories.", panel="Documents", minimum=0, maximum=LARGEST_SEED
     )
+    workers: int = setting(
+        0, "Processes that tokenize; 0 takes every core. The tokens are the same with any number.", panel="Machine",
+        kind="exact", minimum=0, maximum=1024,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)

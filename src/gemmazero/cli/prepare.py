@@ -36,7 +36,8 @@ def prepare(
 
     with TwoSignals():
         from gemmazero.cli.preparation import PreparationProgress, summary
-        from gemmazero.data.prepare import Prepared, preparing
+        from gemmazero.data.events import Prepared
+        from gemmazero.data.prepare import preparing
 
         with PreparationProgress() as progress:
             for event in preparing(source, out, config, overwrite=overwrite):

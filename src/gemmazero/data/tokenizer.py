@@ -16,9 +16,17 @@ from tokenizers import decoders
 
 from gemmazero.data.hub_tokenizer import downloaded_tokenizer, is_on_hub
 from gemmazero.data.tokenizer_file import read_special_tokens, read_tokenizer
-from gemmazero.data.vocabulary import END_OF_DOCUMENT, byte_vocabulary, gpt2_vocabulary, trained_vocabulary
+from gemmazero.data.vocabulary import (
+    END_OF_DOCUMENT,
+    byte_vocabulary,
+    encode_bytes,
+    encode_joined,
+    gpt2_vocabulary,
+    trained_vocabulary,
+)
 from gemmazero.errors import DataError, UsageError
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 TURN_TOKENS = ("<start_of_turn>", "<end_of_turn>")
 CHAT_TEMPLATE = """\
 {%- if messages[0]['role'] == 'system' -%}
@@ -55,7 +63,7 @@ class Tokenizer:
         backend: what the ``tokenizers`` library made or read; it is owned from here on.
         name: what people call it.
         end_token: the token that ends every document.
-        encode_fast: a faster equal of the backend's encoding, text → ids, where there is one.
+        encode_fast: a faster equal of ``encode_documents``, where there is one.
         config: what a foreign ``tokenizer_config.json`` says of special tokens and chat, kept by ``save``.
     """
 
@@ -65,7 +73,7 @@ class Tokenizer:
         name: str,
         end_token: str,
         *,
-        encode_fast: Callable[[str], NDArray[Any]] | None = None,
+        encode_fast: Callable[[Sequence[str]], NDArray[Any]] | None = None,
         config: dict[str, str] | None = None,
     ) -> None:
         backend.no_truncation()
@@ -180,9 +188,8 @@ class Tokenizer:
     def encode_documents(self, texts: Sequence[str]) -> NDArray[Any]:
         """The ids of all documents in one flat array of ``dtype``, ``end_id`` after each."""
         if self._encode_fast:
-            documents: list[Any] = [self._encode_fast(_valid(text)) for text in texts]
-        else:
-            documents = self._encode(texts)
+            return self._encode_fast([_valid(text) for text in texts])
+        documents = self._encode(texts)
         flat = np.empty(sum(map(len, documents)) + len(documents), self.dtype)
         position = 0
         for ids in documents:
@@ -190,6 +197,15 @@ class Tokenizer:
             flat[position + len(ids)] = self.end_id
             position += len(ids) + 1
         return flat
+
+    @property
+    def documents_encoder(self) -> Callable[[Sequence[str]], NDArray[Any]]:
+        """``encode_documents`` for valid Unicode, to be pickled: it brings no more along than it needs."""
+        return self._encode_fast or self.encode_documents
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self._backend.encode_special_tokens = True  # which is not pickled
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``: special tokens show as theirs, invalid UTF-8 as U+FFFD, unknown ids as nothing."""
@@ -240,10 +256,10 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens
     kind, _, size = spec.partition(":")
     if spec == "gpt2":
         backend, encoding = gpt2_vocabulary()
-        encode_fast = partial(encoding.encode_to_numpy, disallowed_special=())
+        encode_fast = partial(encode_joined, encoding)
         tokenizer = Tokenizer(backend, spec, END_OF_DOCUMENT, encode_fast=encode_fast)
     elif spec == "bytes":
-        tokenizer = Tokenizer(byte_vocabulary(), spec, END_OF_DOCUMENT, encode_fast=_utf8)
+        tokenizer = Tokenizer(byte_vocabulary(), spec, END_OF_DOCUMENT, encode_fast=encode_bytes)
     elif kind == "bpe":
         backend = trained_vocabulary(size, lambda: map(_valid, texts()), turn_tokens=turn_tokens)
         tokenizer = Tokenizer(backend, f"bpe:{int(size)}", END_OF_DOCUMENT)
@@ -256,10 +272,6 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens
         close = difflib.get_close_matches(spec, ("gpt2", "bytes", "bpe:8192"), n=1)
         raise UsageError(f'unknown tokenizer "{spec}"', f"did you mean {close[0]}?" if close else _CHOICES)
     return tokenizer.with_turn_tokens() if turn_tokens else tokenizer
-
-
-def _utf8(text: str) -> NDArray[Any]:
-    return np.frombuffer(text.encode(), np.uint8)
 
 
 def _valid(text: str) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.batches import Batches
+from gemmazero.data.events import PrepareEvent
 from gemmazero.data.feed import Readable
-from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
+from gemmazero.data.prepare import default_folder, preparing
 from gemmazero.data.shards import MANIFEST, Manifest, TokenShards
 from gemmazero.data.stream import Stream, document_digests
 from gemmazero.data.stream_source import StreamSource

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
+from gemmazero.data.events import PrepareEvent
 from gemmazero.data.feed import Feed
-from gemmazero.data.prepare import PrepareEvent
 from gemmazero.data.shards import TokenShards
 from gemmazero.data.stream_source import StreamSource
 from gemmazero.duration import seconds

@@ -189,6 +189,8 @@ class Trainer:
         Raises KeyError, TypeError, ValueError or RuntimeError for anything else.
         """
         record, tensors = state["record"], state["tensors"]
+        if record["step"] and not tensors["optimizer"]:
+            raise ValueError(f"there is no optimizer state of step {record['step']}")
         self.optimizer.load_state_dict(tensors["optimizer"])
         torch.set_rng_state(tensors["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in tensors["random"]:
