@@ -5,7 +5,7 @@ import pytest
 from test_figures import SKIPPED, STARTED, STEPPED, validated
 
 from gemmazero.cli.progress import LiveProgress, PlainProgress
-from gemmazero.training.events import Event, Rejected, Resumed, RolledBack, Saved, Unsaved
+from gemmazero.training.events import Event, Rejected, Resumed, RolledBack, Saved, Unsaved, Waiting
 
 
 def test_plain_progress_writes_the_first_step_and_then_a_line_each_ten_seconds(
@@ -63,6 +63,9 @@ WARNINGS: dict[Event, str] = {
     SKIPPED: "a loss of 9 at step 41: batch 41 is skipped; see r/incidents/x",
     RolledBack(step=20, from_step=45, skipped=(40, 41, 42)): (
         "went back from step 45 to step 20; 3 batches are not read again"
+    ),
+    Waiting(step=20, reason="the Hub could not be reached; tried again in 4 s"): (
+        "step 21 waits for text: the Hub could not be reached; tried again in 4 s"
     ),
     Unsaved(step=20, what="the checkpoint of step 20", reason='the disk is full: cannot write "r"'): (
         'the checkpoint of step 20 could not be saved: the disk is full: cannot write "r"; '

@@ -22,7 +22,7 @@ OTHER: dict[str, Any] = {  # another value of every setting
     "min_learning_rate": 1e-5, "warmup_steps": 1, "schedule": "wsd", "weight_decay": 0.3, "beta1": 0.5, "beta2": 0.5,
     "clip_norm": 2.0, "optimizer": "adamw8bit", "precision": "bf16", "gradient_checkpointing": True, "seed": 1,
     "compile": True, "device": "cuda", "threads": 3, "validate_every": 4, "validation_tokens": 99, "save_every": 5,
-    "keep": 1, "save_minutes": 5.0, "max_time": "2h",
+    "keep": 1, "save_minutes": 5.0, "max_time": "2h", "mask_documents": True, "stream": True,
 }  # fmt: skip
 EQUIVALENT = {"micro_batch_size", "compile", "device", "threads"}
 EXACT = {"save_every", "save_minutes", "keep", "max_time"}

@@ -151,11 +151,11 @@ class Stream:
                 return
             if block.place.epoch > last_epoch + 1:
                 raise DataError("the source gives no document to train on", "--min-characters may be too high")
-            order = self._order(block)
+            place, order = block.place, self._order(block)
             for start in range(mark.index, len(order), _DOCUMENTS_TOKENIZED_AT_ONCE):
                 some = order[start : start + _DOCUMENTS_TOKENIZED_AT_ONCE]
                 for index, ids in enumerate(self._tokenized([text for _, text in some]), start):
-                    piece = _Piece(_Mark(**asdict(block.place), index=index), order[index][0], ids)
+                    piece = _Piece(_Mark(place.epoch, place.part, place.document, index), order[index][0], ids)
                     if index == mark.index and mark.token:
                         piece, mark = piece.after(mark.token), replace(mark, token=0)
                     if digest(ids) not in self._held_out:

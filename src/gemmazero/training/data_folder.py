@@ -1,7 +1,7 @@
 """A run's data folder: found where it is, or prepared, or prepared again."""
 
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from gemmazero.data.prepare import default_folder, preparing
 from gemmazero.data.shards import MANIFEST, Manifest, TokenShards
 from gemmazero.data.stream import Stream, document_digests
 from gemmazero.data.stream_source import StreamSource
-from gemmazero.data.tokenizer import Tokenizer
+from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.errors import DataError
 from gemmazero.run_config import DataReference, RunConfig
 from gemmazero.training.stop import Stop
@@ -69,7 +69,7 @@ def batches_of(config: RunConfig, stream: StreamSource | None) -> Readable:
     if stream is not None:
         return Stream(
             stream.parts,
-            tokenizer_of(config),
+            _fastest(tokenizer_of(config), stream.config),
             set(document_digests(TokenShards(folder, "validation"))),
             batch_size=settings.batch_size,
             sequence_length=settings.sequence_length,
@@ -84,6 +84,15 @@ def batches_of(config: RunConfig, stream: StreamSource | None) -> Readable:
         seed=settings.seed,
         mask_documents=settings.mask_documents,
     )
+
+
+def _fastest(tokenizer: Tokenizer, config: PrepareConfig) -> Tokenizer:
+    """The same tokenizer as it is made anew, where it then has a faster way to encode, and can be had."""
+    if config.tokenizer in ("gpt2", "bytes"):
+        with suppress(DataError):
+            made = make_tokenizer(config.tokenizer, lambda: (), turn_tokens=config.turn_tokens)
+            return made if made.digest == tokenizer.digest else tokenizer
+    return tokenizer
 
 
 def tokenizer_of(config: RunConfig) -> Tokenizer:
