@@ -20,15 +20,9 @@ _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 180
 """After the last byte of a large upload the server may work for long before it answers."""
 
-_NAME = re.compile(r"(?!runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _MEND = "set HF_TOKEN, or run: hf auth login"
 
 Value = TypeVar("Value")
-
-
-def is_hub_name(name: str) -> bool:
-    """Whether ``name`` could be that of a repository, ``user/name`` or ``user/name@revision``, by its looks."""
-    return _NAME.fullmatch(name) is not None
 
 
 def resolve_dataset(name: str, revision: str | None) -> str:

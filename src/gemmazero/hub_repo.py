@@ -41,6 +41,12 @@ class Content:
         with path.open("rb") as file:
             return cls(size, hashlib.file_digest(file, "sha256").hexdigest())
 
+    @classmethod
+    def told(cls, item: Any) -> Self:
+        """That of a file as the Hub lists it."""
+        lfs = item.lfs
+        return cls(item.size, blob=item.blob_id) if lfs is None else cls(item.size, sha256=lfs.sha256)
+
     def matches(self, other: "Content") -> bool:
         """Whether both have a sum in common, and no other."""
         pairs = [(mine, yours) for mine, yours in ((self.sha256, other.sha256), (self.blob, other.blob))
@@ -98,7 +104,7 @@ class HubRepo:
         with hub_failures(f"repository {self}", sha):
             found = [item for item in self._api.list_repo_tree(self.name, revision=sha, recursive=True)
                      if hasattr(item, "blob_id")]  # fmt: skip
-        return {item.path: _content(item) for item in found}
+        return {item.path: Content.told(item) for item in found}
 
     def create(self, *, private: bool) -> None:
         """Make the repository, which is not shown to this token. Raises HubError where it is there all the same."""
@@ -197,8 +203,3 @@ class HubRepo:
             hf_hub_download(self.name, path, revision=sha, local_dir=folder, force_download=True, token=True)
         if not Content.of_file(folder / path).matches(content):
             raise HubError(f'"{path}" of repository {self} arrived damaged', "run the command again", kind="damaged")
-
-
-def _content(item: Any) -> Content:
-    lfs = getattr(item, "lfs", None)
-    return Content(item.size, sha256=lfs.sha256) if lfs is not None else Content(item.size, blob=item.blob_id)

@@ -242,7 +242,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(403, "Private repository storage limit reached")
         objects = []
         for one in asked:
-            href = {"href": f"{self.served.url}/objects/{repo.name}/{one['oid']}"}
+            href = {"href": f"{self.served.storage_url}/objects/{repo.name}/{one['oid']}"}
             objects.append(one | ({"actions": {"upload": href}} if one in new else {}))
         return _json({"transfer": "basic", "objects": objects})
 
@@ -260,7 +260,7 @@ class Handler(BaseHTTPRequestHandler):
         commit, entry = repo.entry(revision, path)
         headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{entry.etag}"', "X-Linked-Size": str(entry.size)}
         if entry.object:
-            place = {"Location": f"{self.served.url}/objects/{repo.name}/{entry.object}"}
+            place = {"Location": f"{self.served.storage_url}/objects/{repo.name}/{entry.object}"}
             return 302, b"", headers | place | {"X-Linked-ETag": f'"{entry.object}"'}
         return self._part(repo.content(entry), headers)
 

@@ -57,7 +57,7 @@ class HubServer:
                 "HF_HUB_DOWNLOAD_TIMEOUT": "3",
                 "DISABLE_SAFETENSORS_CONVERSION": "1",
                 "GEMMAZERO_HUB_TIMEOUT": "3",
-                "NO_PROXY": "127.0.0.1",
+                "NO_PROXY": "127.0.0.1,localhost",
             }
             | more
         )
@@ -70,6 +70,11 @@ class HubServer:
     def is_dead(self) -> bool:
         """Whether it answers nobody now."""
         return time.monotonic() < self.dead_until
+
+    @property
+    def storage_url(self) -> str:
+        """Of the large objects: another host, as the Hub has it, which is sent no token."""
+        return self.url.replace("127.0.0.1", "localhost")
 
     @property
     def bytes_kept(self) -> int:

@@ -6,7 +6,10 @@ from typing import Self
 from gemmazero.cli import units
 from gemmazero.training.events import (
     Event,
+    Fetched,
     Finished,
+    Pushed,
+    PushFailed,
     Rejected,
     Resumed,
     RolledBack,
@@ -33,6 +36,7 @@ class Figures:
     validated: Validated | None = None
     best: Validated | None = None
     saved: Saved | None = None
+    pushed: Pushed | None = None
     skipped: int = 0
 
     def after(self, event: Event) -> Self:
@@ -54,7 +58,9 @@ class Figures:
                 return self._gone_back(event.step)
             case Stopped() | Finished():
                 return replace(self, step=event.step)
-            case Rejected() | Unsaved():
+            case Pushed():
+                return replace(self, pushed=event)
+            case Rejected() | Unsaved() | Fetched() | PushFailed():
                 return self
 
     def _gone_back(self, step: int) -> Self:
@@ -85,7 +91,7 @@ class Figures:
         return parts
 
     def of_machine(self) -> list[str]:
-        """Tokens a second, time left, memory, last checkpoint."""
+        """Tokens a second, time left, memory, last checkpoint, here and on the Hub."""
         parts = []
         if self.stepped is not None:
             parts.append(f"{self.stepped.tokens_per_second:,.0f} tokens/s")
@@ -93,4 +99,6 @@ class Figures:
             parts.append(f"memory {units.size(self.stepped.memory_bytes)}")
         if self.saved is not None:
             parts.append(f"saved at step {self.saved.step:,}")
+        if self.pushed is not None:
+            parts.append(f"on the Hub: step {self.pushed.step:,}")
         return parts

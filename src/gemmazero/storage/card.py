@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from gemmazero.config import DEFAULT_MAX_TOKENS
-from gemmazero.hub import is_hub_name
+from gemmazero.hub_name import is_hub_name
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.remote_state import HEAVY
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from gemmazero.errors import GemmaZeroError, HubError
 from gemmazero.hub import seconds_to_wait
 from gemmazero.run_config import RunConfig
+from gemmazero.storage.checkpoint import step_of
 from gemmazero.storage.push import Pusher
 from gemmazero.storage.snapshot import Snapshot
 
@@ -61,7 +62,7 @@ class HubMirror:
         self._is_pushing = self._is_draining = self._is_closed = False
         self._failed_in_a_row = 0
         self._tries_left = LAST_TRIES
-        self._next_try = 0.0
+        self._next_try = self._asked_until = 0.0  # the latter by the Hub
         self._behind_since: float | None = None
         self._pushed_step = pushed_step
         self._last: Tried | None = None
@@ -75,7 +76,8 @@ class HubMirror:
             snapshot = Snapshot.take(self._folder / str(next(self._numbers)), self._run, self._config, checkpoint)
         except (OSError, GemmaZeroError) as error:
             reason = error.message if isinstance(error, GemmaZeroError) else error.strerror or str(error)
-            self._tell(Tried(step=0, reason=f"the state could not be set aside for it: {reason}"))
+            told = f"the state could not be set aside to be pushed: {reason}"
+            self._tell(Tried(step=step_of(checkpoint) or 0, reason=told, retry_seconds=0.0))
             return
         with self._changed:
             self._behind_since = self._behind_since or time.monotonic()
@@ -97,7 +99,7 @@ class HubMirror:
         """
         end = time.monotonic() + seconds
         with self._changed:
-            self._is_draining, self._tries_left = True, LAST_TRIES
+            self._is_draining, self._tries_left, self._next_try = True, LAST_TRIES, self._asked_until
             self._changed.notify_all()
         is_busy = True
         while is_busy:
@@ -107,8 +109,9 @@ class HubMirror:
                     self._changed.wait(min(0.2, max(0.0, end - time.monotonic())))
             yield from self.told()
         with self._changed:
-            if self._is_behind:
-                yield self._given_up()
+            given_up = self._given_up() if self._is_behind else None
+        if given_up is not None:
+            yield given_up
         self.close()
 
     def close(self) -> None:
@@ -172,11 +175,11 @@ class HubMirror:
         return None
 
     def _take_success(self, snapshot: Snapshot, seconds: float) -> None:
+        snapshot.discard()
         with self._changed:
             self._is_pushing, self._failed_in_a_row, self._pushed_step = False, 0, snapshot.step
             self._behind_since = None if self._waiting is None else time.monotonic()
             self._tell(Tried(step=snapshot.step, seconds=seconds, pushed_step=snapshot.step))
-        self._let_go(snapshot)
 
     def _take_failure(self, snapshot: Snapshot, error: GemmaZeroError, seconds: float) -> None:
         known = error if isinstance(error, HubError) else HubError(error.message, error.hint)
@@ -187,7 +190,7 @@ class HubMirror:
             if self._is_draining:
                 self._tries_left -= 1 if known.kind in ("unreachable", "damaged", "unknown") else LAST_TRIES
                 wait = max(known.retry_after, 1.0)
-            self._next_try = time.monotonic() + wait
+            self._next_try, self._asked_until = time.monotonic() + wait, time.monotonic() + known.retry_after
             replaced, self._waiting = (None, snapshot) if self._waiting is None else (snapshot, self._waiting)
             self._tell(
                 Tried(
@@ -201,11 +204,4 @@ class HubMirror:
                 )
             )
         if replaced is not None:
-            self._let_go(replaced)
-
-    def _let_go(self, snapshot: Snapshot) -> None:
-        """Remove copies, and their folder where it is to hold no others."""
-        snapshot.discard()
-        if self._is_closed:
-            with suppress(OSError):
-                self._folder.rmdir()
+            replaced.discard()

@@ -34,6 +34,18 @@ class Pusher:
         self.repo, self._private, self._overwrites = repo, private, overwrites
         self._left: dict[str, str] = {}  # where this object, or the one that opened the run, left each branch
 
+    def claim(self, run_id: str | None) -> None:
+        """Make the repository, where it is not there.
+
+        Raises:
+            HubError: it may not be made, or holds something that is not of the run ``run_id``.
+        """
+        if self.repo.head(MAIN) is None:
+            self.repo.create(private=self._private)
+        stranger = stranger_on_main(self.repo, run_id)
+        if stranger and not self._overwrites:
+            raise occupied(self.repo, stranger)
+
     def push(self, snapshot: Snapshot) -> None:
         """Make both tracks those of ``snapshot``, then let go of what they replaced.
 
@@ -57,7 +69,8 @@ class Pusher:
         repo, wanted = self.repo, _contents(snapshot.heavy)
         head = repo.head(HEAVY)
         if head is None:
-            self._begin(snapshot)
+            self.claim(snapshot.config.run_id)
+            repo.create_branch(HEAVY)
             head = repo.head(HEAVY)
         if head is None:
             raise HubError(f"{repo} does not show its branch {HEAVY} yet", kind="unreachable")
@@ -94,15 +107,6 @@ class Pusher:
         if not _are_in(there, {CARD: wanted[CARD]}):  # alone: the Hub checks a card, and may fail at that
             head = repo.commit(MAIN, {CARD: card}, (), parent=head, message=f"{message}; its card")
         self._settle(MAIN, head, message, wanted)
-
-    def _begin(self, snapshot: Snapshot) -> None:
-        """Make the repository and the branch, where they are not there."""
-        if self.repo.head(MAIN) is None:
-            self.repo.create(private=self._private)
-        stranger = stranger_on_main(self.repo, snapshot.config.run_id)
-        if stranger and not self._overwrites:
-            raise occupied(self.repo, stranger)
-        self.repo.create_branch(HEAVY)
 
     def _require_older(self, snapshot: Snapshot, head: str, there: Mapping[str, Content]) -> None:
         """Raises HubError where the branch holds what must not be lost: another run's state, or one that is ahead."""

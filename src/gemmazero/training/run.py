@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from gemmazero.data.batches import Batches
 from gemmazero.data.prepare import PrepareEvent
 from gemmazero.data.shards import TokenShards
@@ -18,20 +16,20 @@ from gemmazero.duration import seconds
 from gemmazero.errors import CheckpointError, GemmaZeroError, TrainingError
 from gemmazero.folder import recover, recover_all, write_file
 from gemmazero.lock import clear_stale, locked
-from gemmazero.model.gemma import Gemma
 from gemmazero.run_config import RunConfig
 from gemmazero.runtime import choose_device, environment, environment_changes, set_up
 from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, step_of
 from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
-from gemmazero.storage.model_folder import load_model
 from gemmazero.training.data_folder import prepared, prepared_again, tokenizer_of, unless_stopped
 from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Unsaved
 from gemmazero.training.guard import Guard, last_anchor
 from gemmazero.training.loop import train
+from gemmazero.training.mirroring import connected, mirrored, push_ended
 from gemmazero.training.record import METRICS, Record, finished, has_saved
 from gemmazero.training.save_times import SaveTimes
 from gemmazero.training.settings import Request, extended, extension_told, recorded, resolve, with_data
+from gemmazero.training.starting import starting_model, take_up
 from gemmazero.training.stop import Stop
 from gemmazero.training.trainer import Trainer
 from gemmazero.training.validation import Validation
@@ -48,7 +46,8 @@ def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
     folder, limit = request.folder, request.settings.get("max_time")
     if limit:
         stop.after(seconds(limit, option="--max-time"), f"--max-time {limit}")
-    if (ended := _ended(request)) is not None:
+    has_hub = bool(request.settings.get("hub_repo"))  # what it lacks is pushed even when all else is done
+    if (ended := _ended(request)) is not None and not has_hub:
         clear_stale(folder / LOCK_FILE)
         yield ended
         return
@@ -57,9 +56,16 @@ def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
     is_new = not folder.exists()
     try:
         with locked(folder / LOCK_FILE, folder):
+            link = yield from connected(request)
+            if link is not None and (ended := _ended(request)) is not None:
+                yield from push_ended(folder, link)
+                yield ended
+                return
             run = yield from Run.open(request, stop)
             if run is not None:
-                yield from run.events()
+                yield from (
+                    run.events() if link is None else mirrored(run.events(), run.record, run.config, link, folder)
+                )
     finally:
         if is_new:  # and empty, where nothing came of the run
             with suppress(OSError):
@@ -82,9 +88,9 @@ class Run:
             sequence_length=settings.sequence_length,
             seed=settings.seed,
         )
-        model = _model(config, checkpoint).to(device)
+        model = starting_model(config, checkpoint).to(device)
         self.trainer = Trainer(model, batches, settings, device, curve_steps=config.curve_steps)
-        history = "" if checkpoint is None else _take_up(self.trainer, checkpoint)
+        history = "" if checkpoint is None else take_up(self.trainer, checkpoint)
         write_file(folder / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
         self.record = Record(folder, history)
         self.guard = Guard(self.trainer, checkpoints, self.record)
@@ -138,7 +144,7 @@ class Run:
             yield run._tell(Resumed(**facts, changed=(*told, *changes), extension=extension))
         return run
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Train to the end, or until the wish to stop. Leaving early, or Ctrl-C between two updates, saves first.
 
         Raises:
@@ -277,24 +283,3 @@ def _ended(request: Request) -> Finished | None:
         return None
     config, _ = recorded(request, folder / RUN_FILE)
     return ended if ended.step == config.train.steps and not request.extends(config) else None
-
-
-def _model(config: RunConfig, checkpoint: Checkpoint | None) -> Gemma:
-    """The checkpoint's weights; without one, those that the run starts from."""
-    torch.manual_seed(config.train.seed)
-    if checkpoint is not None or config.init is not None:
-        folder = Path(config.init or "") if checkpoint is None else checkpoint.folder
-        return load_model(folder, device="cpu", dtype=torch.float32)
-    model = Gemma(config.model)
-    model.initialize(torch.Generator().manual_seed(config.train.seed))
-    return model
-
-
-def _take_up(trainer: Trainer, checkpoint: Checkpoint) -> str:
-    """Put the trainer where the checkpoint stands; returns the run's history. Raises CheckpointError."""
-    state = checkpoint.training_state()
-    try:
-        trainer.load_state_dict({"tensors": state.tensors, "record": state.record})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f'the training state in "{checkpoint.folder}" does not fit: {error}') from error
-    return state.history

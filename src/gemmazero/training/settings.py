@@ -68,6 +68,8 @@ class Request:
             raise UsageError("--init brings its own model: it excludes --preset", "leave --preset out")
         model = ModelConfig.read(self.init / "config.json")
         name = self.init.parents[1].name if self.init.parent.name == "checkpoints" else self.init.name
+        if self.init.parent.name == "snapshots":  # of the Hub's cache: models--user--name/snapshots/…
+            name = self.init.parents[1].name.split("--")[-1]
         return Preset(name=name, model=model, train={"sequence_length": min(512, model.max_position_embeddings)})
 
     def refuse_another_model(self, config: RunConfig) -> None:
@@ -145,13 +147,13 @@ def recorded(request: Request, file: Path) -> tuple[RunConfig, tuple[str, ...]]:
 def changed(recorded: TrainConfig, given: Mapping[str, Any], *, resumes: bool) -> tuple[TrainConfig, tuple[str, ...]]:
     """A run's settings with those given anew, and what changed that keeps the mathematics: "threads: 2 → 4".
 
-    What is automatic (``auto``, no threads) was resolved when the run began, and stays what it was. A time limit is
-    one session's alone. More ``steps`` are left to ``extended``.
+    What is automatic (``auto``, no threads) was resolved when the run began, and stays what it was. A time limit, and
+    the leave to overwrite another run, are one session's alone. More ``steps`` are left to ``extended``.
 
     Raises:
         UsageError: a setting that decides the result differs from the run's.
     """
-    recorded = dataclasses.replace(recorded, max_time=None)
+    recorded = dataclasses.replace(recorded, max_time=None, hub_overwrite=False)
     resolved = {name: value for name, value in given.items() if value != "auto" and (name, value) != ("threads", 0)}
     differing = {name: value for name, value in resolved.items() if value != getattr(recorded, name)}
     if "steps" in differing:

@@ -1,0 +1,33 @@
+"""Where a run starts from: the weights of its beginning, or a checkpoint's, with all that goes with it."""
+
+from pathlib import Path
+
+import torch
+
+from gemmazero.errors import CheckpointError
+from gemmazero.model.gemma import Gemma
+from gemmazero.run_config import RunConfig
+from gemmazero.storage.checkpoint import Checkpoint
+from gemmazero.storage.model_folder import load_model
+from gemmazero.training.trainer import Trainer
+
+
+def starting_model(config: RunConfig, checkpoint: Checkpoint | None) -> Gemma:
+    """The checkpoint's weights; without one, those that the run starts from."""
+    torch.manual_seed(config.train.seed)
+    if checkpoint is not None or config.init is not None:
+        folder = Path(config.init or "") if checkpoint is None else checkpoint.folder
+        return load_model(folder, device="cpu", dtype=torch.float32)
+    model = Gemma(config.model)
+    model.initialize(torch.Generator().manual_seed(config.train.seed))
+    return model
+
+
+def take_up(trainer: Trainer, checkpoint: Checkpoint) -> str:
+    """Put the trainer where the checkpoint stands; returns the run's history. Raises CheckpointError."""
+    state = checkpoint.training_state()
+    try:
+        trainer.load_state_dict({"tensors": state.tensors, "record": state.record})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f'the training state in "{checkpoint.folder}" does not fit: {error}') from error
+    return state.history
