@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import logging
 import os
 import re
 import sys
@@ -92,6 +93,8 @@ def _set_up_client() -> None:
         return built
 
     set_client_factory(client)
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each try, with signed addresses
     if not sys.stderr.isatty():
         disable_progress_bars()
 

@@ -8,7 +8,7 @@ from gemmazero.hub_name import split_hub_name
 from gemmazero.hub_repo import Content
 
 _WANTED = ("*.json", "*.safetensors", "*.jinja")
-_UNWANTED = ("*/*",)
+_UNWANTED = ("*/*", "checkpoint.json", "run.json")  # of a run's state, which is no model's
 
 
 def fetch_model(name: str) -> Path:

@@ -1,7 +1,6 @@
 """A model repository on the Hub: read at a commit, changed by whole commits, kept small."""
 
 import hashlib
-import logging
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -63,7 +62,6 @@ class HubRepo:
     def __init__(self, name: str) -> None:
         self.name = name
         self._account: dict[str, Any] | None = None
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
     def __str__(self) -> str:
         return f'"{self.name}"'

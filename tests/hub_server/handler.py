@@ -231,6 +231,8 @@ class Handler(BaseHTTPRequestHandler):
             if line["key"] != "header"
         ]
         sha = repo.change(branch, header.get("parentCommit") or "", header["summary"], operations)
+        for watcher in self.served.watchers:
+            watcher(branch)
         return _json({"success": True, "commitOid": sha, "commitUrl": f"{self.served.url}/{repo.name}/commit/{sha}"})
 
     def _batch(self, repo: Repo) -> tuple[int, bytes, dict[str, str]]:

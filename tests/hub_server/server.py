@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
@@ -36,6 +36,7 @@ class HubServer:
     requests: list[str] = field(default_factory=list)
     quota: float = float("inf")
     dead_until: float = 0.0
+    watchers: list[Callable[[str], object]] = field(default_factory=list)  # told of the branch of each commit
 
     def fail(self, do: Do, pattern: str, **how: object) -> Fault:
         """From now on a ``Fault``."""

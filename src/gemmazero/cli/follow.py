@@ -62,8 +62,8 @@ def follow(training: "Training", two_signals: TwoSignals, *, as_json: bool) -> N
 def _not_on_the_hub(event: PushFailed, folder: Path) -> tuple[str, str]:
     there = "nothing of it is" if event.pushed_step is None else f"its step {event.pushed_step:,} is"
     message = f"step {event.step:,} is on this disk and not on the Hub, {there}: {event.reason}"
-    mend = f"{event.hint}; then: " if event.hint else "to push it later: "
-    return message, f"{mend}{_resume_command(folder)} --hub-repo {event.repo}"
+    why = f" ({event.hint})" if event.hint else ""
+    return message, f"to push it later: {_resume_command(folder)} --hub-repo {event.repo}{why}"
 
 
 def _stopped(last: Stopped, folder: Path) -> str:

@@ -17,7 +17,7 @@ from gemmazero.storage.push import Pusher
 from gemmazero.storage.snapshot import Snapshot
 
 FOLDER = ".hub"  # in the run folder: copies that wait to be pushed, or are
-LAST_TRIES = 3  # when nothing else is left to do
+LAST_TRIES = 5  # when nothing else is left to do: some 15 seconds of waiting, and what the Hub asks for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ class HubMirror:
             wait = seconds_to_wait(known, self._failed_in_a_row)
             if self._is_draining:
                 self._tries_left -= 1 if known.kind in ("unreachable", "damaged", "unknown") else LAST_TRIES
-                wait = max(known.retry_after, 1.0)
+                wait = seconds_to_wait(known, LAST_TRIES - self._tries_left)
             self._next_try, self._asked_until = time.monotonic() + wait, time.monotonic() + known.retry_after
             replaced, self._waiting = (None, snapshot) if self._waiting is None else (snapshot, self._waiting)
             self._tell(
