@@ -30,15 +30,15 @@ def fetch_model(name: str) -> Path:
 
 
 def _fetched(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
 
     what = f'model "{repo}"'
     with hub_failures(what, revision):
         api = HfApi()
         sha = api.repo_info(repo, revision=revision).sha
-        folder = Path(
-            snapshot_download(repo, revision=sha, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED))
-        )
+        folder = _snapshot(repo, revision, only_cached=False)
+        if folder.name != sha:  # what the cache had before, in place of what the Hub did not give
+            raise HubError(f"the Hub did not give {what}", "run the command again", kind="unreachable")
         for item in api.list_repo_tree(repo, revision=sha):
             if hasattr(item, "blob_id") and (folder / item.path).is_file():
                 _repair(repo, str(sha), item.path, Content.told(item), folder)
@@ -57,10 +57,21 @@ def _repair(repo: str, sha: str, path: str, content: Content, folder: Path) -> N
 
 
 def _cached(repo: str, revision: str | None) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
+    """The whole model that the cache has of that revision; None where it has none."""
     try:
-        return Path(snapshot_download(repo, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError, ValueError):
+        return _snapshot(repo, revision, only_cached=True)
+    except (OSError, ValueError):  # as which the client tells of all that may lack
         return None
+
+
+def _snapshot(repo: str, revision: str | None, *, only_cached: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        repo,
+        revision=revision,
+        allow_patterns=list(_WANTED),
+        ignore_patterns=list(_UNWANTED),
+        local_files_only=only_cached,
+    )
+    return Path(folder)

@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
             self._body = self._read_body()
             self._suffer("before")
             try:
-                answer = self._answer()
+                answer = self._refusal() or self._answer()
             except RefusedError as refused:
                 headers = {"X-Error-Message": refused.message} | (
                     {"X-Error-Code": refused.code} if refused.code else {}
@@ -64,15 +64,11 @@ class Handler(BaseHTTPRequestHandler):
             self._drop()
 
     def _suffer(self, when: str) -> None:
-        """Let the fault happen that is due now. Raises DroppedError or sends a refusal by raising it."""
+        """Let the fault happen that is due now. Raises DroppedError."""
         fault, hub = self._fault, self.served
         if fault is None or fault.when != when:
             return
         match fault.do:
-            case "status":
-                headers = fault.headers | {"X-Error-Message": fault.message}
-                self._send(fault.status, json.dumps({"error": fault.message}).encode(), headers)
-                raise DroppedError
             case "expire":
                 hub.accounts.pop(self._token, None)
             case "reset" | "half_read":
@@ -83,6 +79,16 @@ class Handler(BaseHTTPRequestHandler):
             case "die":
                 hub.die(fault.seconds)
                 raise DroppedError
+
+    def _refusal(self) -> tuple[int, bytes, dict[str, str]] | None:
+        fault = self._fault
+        if fault is None or fault.do != "status":
+            return None
+        return (
+            fault.status,
+            json.dumps({"error": fault.message}).encode(),
+            fault.headers | ({"X-Error-Message": fault.message} if fault.message else {}),
+        )
 
     @property
     def _token(self) -> str:
