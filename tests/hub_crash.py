@@ -1,6 +1,6 @@
 """Machines that train, push, and are lost with all their disk at any instant, while the Hub has trouble of its own.
 
-    python -m hub_crash [KILLS] [--seed N] [--xet | --lfs]      with ../shared/tools/hub; without either, tests' own
+    python -m hub_crash [KILLS] [--seed N]
 
 After each loss another machine begins with an empty disk, by ``resume USER/NAME`` or by the same command.
 """

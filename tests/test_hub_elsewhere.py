@@ -1,4 +1,4 @@
-"""The same laws against another loopback Hub, where it is present: an implementation of its own, in LFS and Xet mode."""
+"""The same laws against another loopback Hub, where there is one beside the repository: in LFS and in Xet mode."""
 
 import json
 import os
@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import gemmazero
-from hub_server.player import play
 from hub_world import HEAVY, REPO, World, difference_of
 from tiny_run import SETTINGS
 
@@ -39,7 +38,7 @@ class Elsewhere:
     process: Any
     xet: bool
 
-    def environment(self, home: Path, *, token: str = "hf_testwrite", **more: str) -> dict[str, str]:
+    def environment(self, home: Path, *, token: str, **more: str) -> dict[str, str]:  # noqa: ARG002 - it has its own
         quick = {"HF_HUB_ETAG_TIMEOUT": "3", "HF_HUB_DOWNLOAD_TIMEOUT": "3", "GEMMAZERO_HUB_TIMEOUT": "5"}
         retries = {"MAX_ATTEMPTS": "2", "BASE_DELAY": "100ms"}
         quick |= {f"HF_XET_CLIENT_RETRY_{name}": value for name, value in retries.items()}
@@ -107,7 +106,7 @@ def test_a_machine_that_is_lost_under_faults_loses_nothing_that_was_pushed(
     command = [*there.command(**settings), "--hub-repo", REPO]
     if how := dict(FAULTS[fault]):
         control.fault(how.pop("do"), **how)
-    player = play(there.folder, there.hub.environment(there.folder / "home"), *command)
+    player = there.begin(*command)
     end = time.monotonic() + 60
     while not pushed_step(there) and player.process.exitcode is None and time.monotonic() < end:
         time.sleep(0.05)
@@ -135,9 +134,7 @@ def test_a_server_that_dies_with_a_commit_loses_nothing(there: World, straight: 
     process = there.hub.process  # type: ignore[attr-defined]
     process.control.fault("kill", path="/commit/training-state", when="after_apply", skip=1)
     settings = {"steps": 30, "validate_every": 5, "save_every": 1}
-    player = play(
-        there.folder, there.hub.environment(there.folder / "home"), *there.command(**settings), "--hub-repo", REPO
-    )
+    player = there.begin(*there.command(**settings), "--hub-repo", REPO)
     while process.proc.poll() is None and player.process.exitcode is None:
         time.sleep(0.05)
     process.start()
