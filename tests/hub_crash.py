@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hub_server.player import Player
 from hub_server.server import TOKEN, Account, serving
-from hub_world import HEAVY, REPO, World, difference_of
+from hub_world import REPO, World, difference_of
 from tiny_run import prepare_data, write_preset
 
 COURSE = {"steps": 60, "save_every": 1, "validate_every": 10}
