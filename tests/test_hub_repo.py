@@ -58,7 +58,7 @@ def test_absent_is_the_hubs_own_word_alone(world: World) -> None:
         ("status", {"status": 401, "headers": {"X-Error-Code": "RepoNotFound"}}, "refused", 0.0),
         ("status", {"status": 403}, "refused", 0.0),
         ("reset", {}, "unreachable", 0.0),
-        ("hang", {"seconds": 9.0}, "unreachable", 0.0),
+        ("hang", {"seconds": 2.0}, "unreachable", 0.0),
     ],
 )
 def test_trouble_is_never_told_as_absence(

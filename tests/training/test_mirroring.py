@@ -107,7 +107,9 @@ def test_the_same_command_goes_on_from_the_hub_on_an_empty_machine(world: World,
     assert difference_of(world.run, straight) == []
 
 
-@pytest.mark.parametrize("status", [503, pytest.param(429, marks=pytest.mark.slow), 401])
+@pytest.mark.parametrize(
+    "status", [pytest.param(503, marks=pytest.mark.slow), pytest.param(429, marks=pytest.mark.slow), 401]
+)
 def test_a_hub_that_does_not_answer_is_never_taken_for_an_empty_one(world: World, status: int) -> None:
     world.hub.fail("status", "whoami" if status == 401 else "/api/models", times=-1, status=status)
     ended = world.train().wait()

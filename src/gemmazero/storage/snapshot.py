@@ -105,14 +105,15 @@ def _best(run: Path) -> tuple[Path | None, float | None]:
 
 
 def _copy(checkpoint: Path, into: Path) -> Checkpoint:
-    copy = into / checkpoint.name
-    for path in _files(Checkpoint.open(checkpoint)).values():
+    copy, original = into / checkpoint.name, Checkpoint.open(checkpoint)
+    for folder in {(copy / name).parent for name in _files(original)}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in _files(original).values():
         place = copy / path.relative_to(checkpoint)
-        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path, place)
         except FileNotFoundError:
             raise
         except OSError:  # of a disk that has no hard links
             shutil.copyfile(path, place)
-    return Checkpoint.open(copy)
+    return dataclasses.replace(original, folder=copy)
