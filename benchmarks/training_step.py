@@ -82,7 +82,7 @@ def ours(contender: str, shape: str) -> Callable[[], object]:
     import torch
 
     from gemmazero.config import ModelConfig, TrainConfig
-    from gemmazero.data.batches import Batch
+    from gemmazero.data.batch import Batch
     from gemmazero.model.gemma import Gemma
     from gemmazero.runtime import keep_freed_memory
     from gemmazero.training.trainer import Trainer
@@ -104,7 +104,7 @@ def ours(contender: str, shape: str) -> Callable[[], object]:
         gradient_checkpointing="checkpointing" in contender,
     )  # fmt: skip
     trainer = Trainer(model, RandomBatches(), config, torch.device("cpu"))  # type: ignore[arg-type]
-    return trainer.optimizer_step
+    return lambda: trainer.apply(trainer.attempt())
 
 
 def transformers(contender: str, shape: str) -> Callable[[], object]:

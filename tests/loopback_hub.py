@@ -1,8 +1,9 @@
-"""A read-only Hub on the loopback interface: one dataset repository, a folder, for the unmodified clients."""
+"""A read-only Hub on the loopback interface: one repository, a folder, for the unmodified clients."""
 
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -32,13 +33,20 @@ COMMIT = hashlib.sha1(b"the only commit").hexdigest()
 
 @dataclass
 class LoopbackHub:
-    """What is served, and what was asked: set ``status`` to refuse everything with it, ``token`` to make it private."""
+    """What is served, and what was asked.
+
+    Set ``status`` to refuse everything with it, ``token`` to make the repository private, ``cut`` to break off each
+    file after so many bytes, ``damaged`` to send so many files with a byte changed.
+    """
 
     folder: Path
     repo: str
+    is_dataset: bool = True
     url: str = ""
     status: int = 0
     token: str = ""
+    cut: int | None = None
+    damaged: int = 0
     requests: list[str] = field(default_factory=list)
 
     def answer(self, expression: str, home: Path, **variables: str) -> Any:
@@ -48,12 +56,13 @@ class LoopbackHub:
         ``{"error": message, "hint": hint}``.
         """
         program = _PROGRAM.format(expression=expression)
-        environment = os.environ | self._environment(home) | variables
+        environment = os.environ | self.environment(home) | variables
         child = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
         assert child.returncode == 0, child.stderr
         return json.loads(child.stdout) | {"stderr": child.stderr}
 
-    def _environment(self, home: Path) -> dict[str, str]:
+    def environment(self, home: Path) -> dict[str, str]:
+        """What makes a child process take this for the Hub."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(home),
@@ -73,9 +82,9 @@ class LoopbackHub:
 
 
 @contextmanager
-def serving(folder: Path, repo: str) -> Iterator[LoopbackHub]:
-    """Serve ``folder`` as the dataset ``repo`` until the block is left."""
-    hub = LoopbackHub(folder, repo)
+def serving(folder: Path, repo: str, *, is_dataset: bool = True) -> Iterator[LoopbackHub]:
+    """Serve ``folder`` as the dataset, or the model, ``repo`` until the block is left."""
+    hub = LoopbackHub(folder, repo, is_dataset)
 
     class Handler(_Handler):
         served = hub
@@ -108,7 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         hub, path = self.served, unquote(urlsplit(self.path).path)
         hub.requests.append(f"{self.command} {path}")
-        api, files = f"/api/datasets/{hub.repo}", f"/datasets/{hub.repo}/resolve/"
+        api, files = f"/api/models/{hub.repo}", f"/{hub.repo}/resolve/"
+        if hub.is_dataset:
+            api, files = f"/api/datasets/{hub.repo}", f"/datasets{files}"
         if hub.status:
             self._refuse(hub.status)
         elif hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
@@ -161,7 +172,18 @@ class _Handler(BaseHTTPRequestHandler):
         if data is None:
             self._refuse(404, "EntryNotFound")
         else:
-            self._send(200, data, {"ETag": f'"{_blob_id(data)}"', "Accept-Ranges": "bytes"})
+            headers = {"ETag": f'"{_blob_id(data)}"', "Accept-Ranges": "bytes", "Content-Length": str(len(data))}
+            if self.served.damaged and self.command != "HEAD":
+                self.served.damaged -= 1
+                data = bytes([data[0] ^ 1]) + data[1:]
+            status = 200
+            if asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+                start, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
+                headers["Content-Range"] = f"bytes {start}-{last}/{len(data)}"
+                status, data = 206, data[start : last + 1]
+                headers["Content-Length"] = str(len(data))
+            self._send(status, data[: self.served.cut], headers)
+            self.close_connection = self.served.cut is not None
 
     def _send_json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -171,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(data)), "X-Repo-Commit": COMMIT}).items():
+        for name, value in ({"Content-Length": str(len(data)), "X-Repo-Commit": COMMIT} | headers).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

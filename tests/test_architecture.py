@@ -53,16 +53,17 @@ MAY_IMPORT_ONLY = {
     "hub_model.py": {"gemmazero.errors", "gemmazero.hub", "gemmazero.hub_name", "gemmazero.hub_repo"},
 }
 TORCH = {"model", "training", "storage", "inference", "evaluation", "conversion", "runtime.py", "api.py"}
+BATCHES = {"data/batch.py", "data/batches.py", "data/stream.py"}
 VENDORS = {  # vendor: (where it may be imported, where it may be imported outside of a function)
     "typer": ({"cli"}, {"cli"}),
     "rich": ({"cli"}, {"cli"}),
     "click": ({"cli"}, {"cli"}),
-    "torch": (TORCH | {"data/batches.py"}, TORCH | {"data/batches.py"}),
+    "torch": (TORCH | BATCHES, TORCH | BATCHES),
     "numpy": ({"data", "training/record.py"}, {"data", "training/record.py"}),
     "safetensors": ({"storage", "conversion"}, {"storage", "conversion"}),
     "huggingface_hub": ({"hub.py", "hub_repo.py", "hub_model.py"}, set()),
-    "datasets": ({"data/sources.py"}, set()),
-    "pyarrow": ({"data/sources.py"}, set()),
+    "datasets": ({"data/hub_source.py", "data/hub_stream.py"}, set()),
+    "pyarrow": ({"data/compression.py", "data/parquet_reader.py"}, set()),
     "tiktoken": ({"data/vocabulary.py"}, {"data/vocabulary.py"}),
     "tokenizers": ({"data/tokenizer.py", "data/vocabulary.py"}, {"data/tokenizer.py", "data/vocabulary.py"}),
     "bitsandbytes": ({"training/optimizer.py"}, set()),
@@ -165,15 +166,17 @@ COVERED_ELSEWHERE = {
     "__main__.py",  # test_journey.py
     "errors.py",  # each child where it is raised
     "setting.py",  # test_config.py, test_sampling.py, cli/test_options.py
+    "data/events.py",  # test_prepare.py, test_assembly.py
     "training/events.py",  # test_loop.py, test_run.py
     "training/stop.py",  # test_run.py, test_api.py
+    "training/starting.py",  # test_run.py, test_resume.py
     "training/throughput.py",  # test_trainer.py
     "storage/card.py",  # test_mirroring.py, as are the next four
     "storage/push.py",  # test_hub_repo.py
     "storage/remote_state.py",
     "storage/restore.py",
     "storage/snapshot.py",  # test_mirror.py
-    "training/starting.py",  # test_run.py, test_resume.py
+    "data/stream_source.py",  # test_streaming.py, test_hub_stream.py
     "data/sample_words.py",  # test_sample.py
     "data/sample_plots.py",  # test_sample.py
 }  # fmt: skip

@@ -12,7 +12,16 @@ import pytest
 
 from file_operations import intercepted
 from gemmazero.errors import GemmaZeroError
-from gemmazero.folder import discard, lock_of, recover, recover_all, require_space, whole_folder, write_file
+from gemmazero.folder import (
+    clear_leftovers,
+    discard,
+    lock_of,
+    recover,
+    recover_all,
+    require_space,
+    whole_folder,
+    write_file,
+)
 from gemmazero.lock import locked
 
 
@@ -282,6 +291,90 @@ def test_link_where_a_temporary_is_to_be_is_not_followed(tmp_path: Path) -> None
     assert (tmp_path / "precious" / "file").read_text() == "precious"
     assert not file.is_symlink()
     assert names(folder.parent) == ["file"]
+
+
+def begin(folder: Path, content: str, error: BaseException) -> list[str]:
+    """Fill a folder that is continued, with notes beside it, and fail; the names that were there before."""
+    there = []
+
+    def fail() -> None:
+        with whole_folder(folder, is_continued=True) as temporary:
+            there.extend(names(temporary))
+            if content:
+                (temporary / content).write_text(content)
+            (temporary.parent / "notes").write_text("x")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    return there
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), GemmaZeroError("no"), Crash()])
+def test_folder_that_is_continued_is_found_as_it_was_left_and_is_whole_in_the_end(
+    error: BaseException, tmp_path: Path
+) -> None:
+    make(tmp_path / "folder", "old")
+    assert begin(tmp_path / "folder", "one", error) == []
+    assert begin(tmp_path / "folder", "two", error) == ["one"]
+    assert content_of(tmp_path / "folder") == "old"
+    recover_all(tmp_path)
+    assert names(tmp_path) == [".folder.unfinished", "folder"]
+    with whole_folder(tmp_path / "folder", is_continued=True) as temporary:
+        assert names(temporary) == ["one", "two"]
+        assert names(temporary.parent) == ["folder", "notes"]
+    assert names(tmp_path) == ["folder"]
+    assert names(tmp_path / "folder") == ["one", "two"]
+
+
+@pytest.mark.parametrize("is_continued", [False, True])
+def test_folders_made_on_the_way_go_where_nothing_came_of_it(is_continued: bool, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    final = tmp_path / "there" / "new" / "newer" / "folder"
+    with pytest.raises(ValueError, match="no"), whole_folder(final, is_continued=is_continued):
+        raise ValueError("no")
+    assert names(tmp_path / "there") == []
+
+
+def test_folder_that_is_continued_and_empty_goes(tmp_path: Path) -> None:
+    assert begin(tmp_path / "folder", "", ValueError("no")) == []
+    assert names(tmp_path) == []
+
+
+def test_notes_that_a_process_left_when_it_was_done_are_cleared_away(tmp_path: Path) -> None:
+    make(tmp_path / "folder", "new")
+    for folder in (tmp_path / "folder", tmp_path / "absent"):
+        left = folder.with_name(f".{folder.name}.unfinished")
+        left.mkdir()
+        (left / "notes").write_text("x")
+        clear_leftovers(folder)
+        assert names(tmp_path) == ["folder"]
+
+
+def test_clearing_leftovers_waits_for_nobody_and_touches_nothing_that_is_written(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "folder", is_continued=True) as temporary:
+        (temporary / "file").write_text("x")
+        clear_leftovers(tmp_path / "folder")
+        assert names(temporary) == ["file"]
+    before = (tmp_path / "folder").stat().st_mtime_ns, tmp_path.stat().st_mtime_ns
+    clear_leftovers(tmp_path / "folder")
+    assert before == ((tmp_path / "folder").stat().st_mtime_ns, tmp_path.stat().st_mtime_ns)
+
+
+@pytest.mark.parametrize("inner", ["", "folder"])
+def test_link_where_an_unfinished_folder_is_to_be_is_not_followed(inner: str, tmp_path: Path) -> None:
+    (tmp_path / "precious" / "folder").mkdir(parents=True)
+    (tmp_path / "precious" / "folder" / "file").write_text("precious")
+    unfinished = tmp_path / "new" / ".folder.unfinished"
+    if inner:
+        unfinished.mkdir(parents=True)
+        (unfinished / inner).symlink_to(tmp_path / "precious" / "folder")
+    else:
+        unfinished.parent.mkdir()
+        unfinished.symlink_to(tmp_path / "precious")
+    with whole_folder(tmp_path / "new" / "folder", is_continued=True) as temporary:
+        assert names(temporary) == []
+    assert names(tmp_path / "precious" / "folder") == ["file"]
 
 
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)

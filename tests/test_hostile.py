@@ -22,7 +22,8 @@ READ = {
     "model.safetensors", "model.safetensors.index.json", "manifest.json", "train-00000.bin", "validation-00000.bin",
     "run.json", "best.json", "metrics.jsonl", "checkpoint.json", "state.json", "history.jsonl",
     "optimizer.safetensors", "random.safetensors", "run.toml", "tiny.json", "talk.json", "data.jsonl", "story.txt",
-    "stories.parquet",
+    "stories.parquet", "stories.csv", "stories.json", "stories.jsonl.gz", "stories.jsonl.zst", "story.txt.gz",
+    "train.bin",
 }  # fmt: skip
 HARMLESS = {case.id for case in CORPUS if case.is_harmless}
 

@@ -1,7 +1,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -10,7 +9,6 @@ from huggingface_hub import close_session, get_session
 from huggingface_hub.errors import RemoteEntryNotFoundError
 from huggingface_hub.utils import hf_raise_for_status
 
-from gemmazero.data.shards import TokenShards
 from gemmazero.errors import HubError
 from gemmazero.hub import hub_failures
 from loopback_hub import COMMIT, LoopbackHub, serving
@@ -28,13 +26,6 @@ def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
         pyarrow.parquet.write_table(pyarrow.table({"text": texts}), folder / f"{split}-00000-of-00001.parquet")
     with serving(folder, REPO) as hub:
         yield hub
-
-
-def prepared(hub: LoopbackHub, out: Path, *, repo: str = REPO, home: str = "home", **options: object) -> dict[str, Any]:
-    config = ", ".join(f"{name}={value!r}" for name, value in ({"tokenizer": "bytes"} | options).items())
-    expression = f"prepare({repo!r}, Path({str(out)!r}), PrepareConfig({config})).to_json()"
-    answer: dict[str, Any] = hub.answer(expression, out.parent / home)
-    return answer
 
 
 def resolved(hub: LoopbackHub, home: Path, *, repo: str = REPO, revision: str | None = None, **variables: str) -> str:
@@ -84,13 +75,6 @@ def test_private_dataset_needs_its_token_and_no_message_repeats_one(hub: Loopbac
     assert "hf_wrong" not in json.dumps(answer)
 
 
-def test_unreachable_hub_is_never_told_as_absent_dataset(hub: LoopbackHub, tmp_path: Path) -> None:
-    hub.url = "http://127.0.0.1:9"
-    answer = prepared(hub, tmp_path / "out")
-    assert answer["error"] == f'no file or folder "{REPO}" here, and the Hub could not be reached for dataset "{REPO}"'
-    assert not (tmp_path / "out").exists()
-
-
 def test_offline_mode_is_told(hub: LoopbackHub, tmp_path: Path) -> None:
     assert "HF_HUB_OFFLINE" in resolved(hub, tmp_path, HF_HUB_OFFLINE="1")
 
@@ -103,42 +87,6 @@ def test_every_call_has_a_timeout(hub: LoopbackHub, tmp_path: Path) -> None:
     assert all(0 < seconds <= 180 for seconds in timeouts.values())
 
 
-def test_dataset_is_pinned_and_keeps_its_own_validation_split(hub: LoopbackHub, tmp_path: Path) -> None:
-    answer = prepared(hub, tmp_path / "out")
-    assert answer["stderr"] == ""
-    train, validation = TokenShards(tmp_path / "out", "train"), TokenShards(tmp_path / "out", "validation")
-    assert train.manifest.revision == COMMIT
-    assert train.manifest.source == REPO
-    documents = "".join(chr(token) for token in train.read(0, len(train))).split(chr(train.manifest.end_id))
-    assert documents == [*TRAINING, ""]
-    assert validation.documents == len(VALIDATION)
-    assert validation.text_bytes == sum(map(len, VALIDATION))
-
-
-def test_prepared_dataset_is_found_again_without_a_download(hub: LoopbackHub, tmp_path: Path) -> None:
-    prepared(hub, tmp_path / "out")
-    hub.requests.clear()
-    assert prepared(hub, tmp_path / "out", home="other")["value"]["reused"]
-    assert hub.requests == [f"GET /api/datasets/{REPO}"]
-
-
-def test_wrong_column_split_and_subset_list_the_choices(hub: LoopbackHub, tmp_path: Path) -> None:
-    assert prepared(hub, tmp_path / "out", text_column="story")["hint"] == "--text-column is one of text"
-    assert prepared(hub, tmp_path / "out", split="test")["hint"] == "--split is one of train, validation"
-    (hub.folder / "README.md").write_text(
-        "---\nconfigs:\n- config_name: small\n  data_files: train-*\n- config_name: large\n  data_files: train-*\n---\n"
-    )
-    assert prepared(hub, tmp_path / "out", home="second")["hint"] == "--subset is one of small, large"
-    assert "value" in prepared(hub, tmp_path / "out", home="second", subset="large")
-
-
-def test_dataset_without_text_files_is_not_told_as_a_failing_hub(hub: LoopbackHub, tmp_path: Path) -> None:
-    for path in hub.folder.iterdir():
-        path.rename(path.with_suffix(".xyz"))
-    answer = prepared(hub, tmp_path / "out")
-    assert answer["error"] == f'dataset "{REPO}" could not be read from the Hub: DataFilesNotFoundError'
-
-
 def test_file_that_need_not_exist_does_not_explain_a_later_failure(hub: LoopbackHub) -> None:
     def fail_after_looking_for_a_file() -> None:
         try:
@@ -149,10 +97,3 @@ def test_file_that_need_not_exist_does_not_explain_a_later_failure(hub: Loopback
     with pytest.raises(HubError, match="could not be read from the Hub: ValueError"), hub_failures("it"):
         fail_after_looking_for_a_file()
     close_session()
-
-
-def test_other_state_in_the_cache_does_not_stand_in_for_the_one_asked_for(hub: LoopbackHub, tmp_path: Path) -> None:
-    prepared(hub, tmp_path / "first")
-    hub.status = 401
-    answer = prepared(hub, tmp_path / "second", revision="f" * 40)
-    assert answer["error"] == f'the Hub did not give revision "{"f" * 40}" of dataset "{REPO}"'

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gemmazero.errors import UsageError
-from gemmazero.runtime import choose_device, require_memory, set_up
+from gemmazero.runtime import available_cores, choose_device, require_memory, set_up
 
 
 def test_set_up_uses_the_threads_it_is_told() -> None:
@@ -15,6 +15,8 @@ def test_set_up_uses_the_threads_it_is_told() -> None:
     try:
         set_up(1)
         assert torch.get_num_threads() == 1
+        set_up(0)
+        assert torch.get_num_threads() == available_cores()
     finally:
         torch.set_num_threads(before)
 
@@ -56,7 +58,7 @@ def test_more_memory_than_the_machine_has_is_refused() -> None:
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
     memory = int(line.split()[1]) * 1024
     require_memory(memory, "all of it")
-    with pytest.raises(UsageError, match="^not enough memory: the moon needs 50,000.0 GB, this machine has "):
+    with pytest.raises(UsageError, match=r"the moon needs 50,000\.0 GB, this machine has "):
         require_memory(5 * 10**13, "the moon")
 
 

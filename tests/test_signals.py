@@ -285,18 +285,26 @@ def test_library_sets_no_handler(tiny_data: Path, tiny_preset: Path, tmp_path: P
         assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_sigterm_while_data_is_prepared_leaves_no_temporary_folder(tmp_path: Path) -> None:
-    write_long_text(tmp_path / "long.jsonl", documents=200)
-    command = ["prepare", "long.jsonl", "--out", "new data", "--tokenizer", "bytes"]
+@pytest.mark.parametrize("what", ["folder/train-00000.bin", "progress.json"])
+def test_sigterm_while_data_is_prepared_leaves_what_is_finished_alone(what: str, tmp_path: Path) -> None:
+    write_long_text(tmp_path / "long.jsonl", documents=260)
+    command = ["prepare", "long.jsonl", "--out", "new data", "--tokenizer", "bytes", "--workers", "2"]
     with started(tmp_path, *GEMMAZERO, *command) as process:
-        hold_while(process, tmp_path, ".new data.writing/*.bin")
+        hold_while(process, tmp_path, f".new data.unfinished/{what}")
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGCONT)
         code, talk = ended(process)
     assert code == 75, talk
     assert "Traceback" not in talk
     assert talk.endswith(f"stopped at once by SIGTERM; to do it again:\n  gemmazero {shlex.join(command)}\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["long.jsonl"]
+    is_begun = what == "progress.json"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new data.unfinished"] * is_begun + ["long.jsonl"]
+
+    with started(tmp_path, *GEMMAZERO, *words_in(talk)) as process:
+        code, talk = ended(process)
+    assert code == 0, talk
+    assert ("going on after 16,777,216 tokens" in talk) == is_begun
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["long.jsonl", "new data"]
 
 
 @pytest.mark.parametrize("where", ["process_1", pytest.param("any_process", marks=pytest.mark.slow)])

@@ -10,6 +10,7 @@ import torch
 
 from gemmazero.config import ModelConfig, PrepareConfig, TrainConfig
 from gemmazero.data.batches import Batches
+from gemmazero.data.feed import Feed
 from gemmazero.data.prepare import prepare
 from gemmazero.data.shards import TokenShards
 from gemmazero.model.gemma import Gemma
@@ -89,8 +90,14 @@ def make_trainer(data: Path, model: Gemma | None = None, **settings: Any) -> Tra
     """A trainer of the tiny model, or of ``model``, on the data folder ``data``."""
     config = TrainConfig(**SETTINGS | settings)
     shards = TokenShards(data, "train")
-    batches = Batches(shards, batch_size=config.batch_size, sequence_length=config.sequence_length, seed=config.seed)
-    return Trainer(model or make_model(), batches, config, torch.device("cpu"))
+    batches = Batches(
+        shards,
+        batch_size=config.batch_size,
+        sequence_length=config.sequence_length,
+        seed=config.seed,
+        mask_documents=config.mask_documents,
+    )
+    return Trainer(model or make_model(), Feed(batches, config.batch_tokens), config, torch.device("cpu"))
 
 
 def step(trainer: Trainer) -> Stepped:

@@ -9,11 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gemmazero.config import DEFAULT_MAX_TOKENS, DEFAULT_SOURCE, RUNS, DeviceName, ModelConfig, PrepareConfig
+from gemmazero.config import (
+    DEFAULT_MAX_TOKENS,
+    DEFAULT_SOURCE,
+    RUNS,
+    STREAM_OPTIONS,
+    DeviceName,
+    ModelConfig,
+    PrepareConfig,
+)
 from gemmazero.conversion.huggingface import Format, StoredDtype
 from gemmazero.conversion.huggingface import convert as convert_folder
 from gemmazero.conversion.verdict import Verdict
-from gemmazero.data.prepare import PrepareEvent, PrepareReport
+from gemmazero.data.events import PrepareEvent, PrepareReport
 from gemmazero.data.prepare import prepare as prepare_folder
 from gemmazero.data.shards import Split, TokenShards
 from gemmazero.data.tokenizer import Tokenizer
@@ -63,14 +71,17 @@ def train(
         data: a data folder, or a SOURCE that is prepared first; left out, TinyStories.
         out: the run folder; left out, ``runs/<preset>-<data's name>``. A run that is there already goes on.
         init: a MODEL whose weights the run starts from, in place of ``preset``.
-        settings: fields of TrainConfig; the preset decides those left out.
+        settings: fields of TrainConfig, the preset decides those left out; with ``stream=True`` also those fields of
+            PrepareConfig that ``config.STREAM_OPTIONS`` names.
     """
+    options = {name: settings.pop(name) for name in STREAM_OPTIONS if name in settings}
     return Training(
         Request(
             out=None if out is None else Path(out),
             preset=preset,
             data=None if data is None else str(data),
             init=None if init is None else locate_model(init),
+            options=options,
             settings=settings,
         )
     )
@@ -226,7 +237,7 @@ def evaluating(
 
     Args:
         model: a LanguageModel or a MODEL.
-        data: a data folder; left out, that of the model's run.
+        data: a data folder; left out, that of the model's run. A run that masks documents is scored so.
         split: train or validation.
 
     Raises:
@@ -248,7 +259,8 @@ def evaluating(
             f"gemmazero prepare … --tokenizer {loaded.folder}",
         )
     length = min(config.train.sequence_length if config else DEFAULT_WINDOW, loaded.config.max_position_embeddings)
-    return evaluating_model(loaded.gemma, shards, sequence_length=length)
+    is_masked = config is not None and config.train.mask_documents
+    return evaluating_model(loaded.gemma, shards, sequence_length=length, mask_documents=is_masked)
 
 
 def convert(

@@ -177,6 +177,10 @@ class TrainConfig:
         False, "Compile the model's blocks: faster steps after a minute's work; needs a C++ compiler.", panel="Machine",
         kind="equivalent",
     )  # fmt: skip
+    mask_documents: bool = setting(
+        False, "Keep attention inside of each document; positions begin anew there.", panel="Data"
+    )
+    stream: bool = setting(False, "Train while the source's documents arrive; nothing is prepared.", panel="Data")
     seed: int = setting(
         0, "Seed of the weights and of the data's order.", panel="Length", minimum=0, maximum=LARGEST_SEED
     )
@@ -209,6 +213,11 @@ class TrainConfig:
         False, "Let the repository lose another run that it holds; this command alone.", panel="Hub", kind="exact"
     )
 
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens an optimizer step."""
+        return self.batch_size * self.sequence_length
+
     def __post_init__(self) -> None:
         check_settings(self)
         if self.max_time is not None:
@@ -229,16 +238,27 @@ class TrainConfig:
                 raise UsageError(f"{name} must be below 1, not {getattr(self, name):g}", f"lower --{name}")
 
 
+STREAM_OPTIONS = (
+    "subset", "revision", "split", "text_column", "document_separator", "tokenizer", "turn_tokens", "min_characters",
+)  # fmt: skip
+"""What of PrepareConfig also says how a source is streamed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """Everything that decides which tokens a data folder holds; recorded in its manifest."""
+    """How text is prepared. All that decides which tokens a data folder holds is recorded in its manifest."""
 
     subset: str | None = setting(None, "The Hub dataset's subset (its configuration).", panel="Source")
     revision: str | None = setting(None, "The Hub dataset's branch, tag or commit.", panel="Source")
     split: str = setting("train", "The split that becomes training text.", panel="Source")
     text_column: str = setting("text", "The column or key that holds the text.", panel="Source")
+    document_separator: str | None = setting(
+        None, r"What ends a document in a .txt or .md file: '<|endoftext|>', '\n\n' for a blank line.",
+        panel="Source",
+    )  # fmt: skip
     tokenizer: str | None = setting(
-        None, "gpt2 (the default), bytes, bpe:SIZE (sample's default is bpe:1024), or a tokenizer.json or its folder.",
+        None, "gpt2 (the default), bytes, bpe:SIZE (sample's default is bpe:1024), a tokenizer.json or its folder, "
+        "or a Hub id: user/name or user/name@revision.",
         panel="Tokens",
     )  # fmt: skip
     turn_tokens: bool = setting(
@@ -247,11 +267,16 @@ class PrepareConfig:
     validation_fraction: float = setting(
         0.01, "Share of documents held out where the source has no validation split.", panel="Documents", minimum=0.0
     )
+    keep_duplicates: bool = setting(False, "Keep exact copies of a document.", panel="Documents")
     max_documents: int = setting(0, "Stop after so many documents a split; 0 takes all.", panel="Documents", minimum=0)
     min_characters: int = setting(1, "Drop documents of fewer characters, trimmed.", panel="Documents", minimum=1)
     seed: int = setting(
         0, "Seed of the held-out share, and of sample's stories.", panel="Documents", minimum=0, maximum=LARGEST_SEED
     )
+    workers: int = setting(
+        0, "Processes that tokenize; 0 takes every core. The tokens are the same with any number.", panel="Machine",
+        kind="exact", minimum=0, maximum=1024,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -3,10 +3,14 @@
 from typing import Literal
 
 HubFailure = Literal["absent", "unreachable", "refused", "full", "conflict", "damaged", "unknown"]
+LONGEST_MESSAGE = 1500  # characters
 
 
 class GemmaZeroError(Exception):
     """Something a user can act on.
+
+    What a message quotes may come from a hostile file: it is told in one line of printable characters, others as
+    Python escapes them, and without its middle where it is long.
 
     Args:
         message: what is wrong, in lower case, with the offending value in quotes.
@@ -16,6 +20,7 @@ class GemmaZeroError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message = _printable(message)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -58,3 +63,10 @@ class HubError(GemmaZeroError):
 
 class TrainingError(GemmaZeroError):
     """A training run that cannot go on."""
+
+
+def _printable(text: str) -> str:
+    if len(text) > LONGEST_MESSAGE:
+        text = f"{text[: LONGEST_MESSAGE // 2]} … {text[-LONGEST_MESSAGE // 2 :]}"
+    letters = text.replace("\n", " ")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in letters)

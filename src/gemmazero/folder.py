@@ -11,25 +11,26 @@ from pathlib import Path
 from gemmazero.errors import GemmaZeroError
 from gemmazero.lock import locked
 
-_TEMPORARY, _REPLACED, _LOCK = ".writing", ".replaced", ".lock"
-_LEFT = re.compile(r"\.(.+)\.(?:writing|replaced|lock)")
+_TEMPORARY, _REPLACED, _LOCK, _UNFINISHED = ".writing", ".replaced", ".lock", ".unfinished"
+_LEFT = re.compile(r"\.(.+)\.(?:writing|replaced|lock|unfinished)")
 
 
 @contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
+def whole_folder(final: Path, *, is_continued: bool = False) -> Iterator[Path]:
     """An empty temporary folder beside ``final``; on leaving it is synced to disk and takes the name ``final``.
 
     A folder already called ``final`` stays until the new one is complete; a link is followed. On any failure the
-    temporary folder goes.
+    temporary folder goes. But where it ``is_continued``, what it holds stays, as it does when the process is killed,
+    and the next call finds it; the folder that it is in is its own, and has room for notes that go with it.
 
     Raises:
         GemmaZeroError: the disk is full or may not be written to, or another process is writing ``final``.
     """
     final = final.resolve()
-    temporary = _beside(final, _TEMPORARY)
-    with _explaining(f'cannot write "{final}"'), locked(_beside(final, _LOCK), final):
+    temporary = _unfinished(final) if is_continued else _beside(final, _TEMPORARY)
+    with _explaining(f'cannot write "{final}"'), _without_empty_parents(final), locked(_beside(final, _LOCK), final):
         _recover(final)
-        temporary.mkdir()
+        temporary.mkdir(parents=is_continued, exist_ok=is_continued)
         try:
             yield temporary
             sync_all(temporary)
@@ -41,6 +42,14 @@ def whole_folder(final: Path) -> Iterator[Path]:
             _recover(final)
 
 
+def clear_leftovers(final: Path) -> None:
+    """``recover``, as far as it can be done, where a process left something and none is writing ``final``."""
+    final = final.resolve()
+    if any(os.path.lexists(_beside(final, suffix)) for suffix in (_TEMPORARY, _REPLACED, _LOCK, _UNFINISHED)):
+        with suppress(GemmaZeroError):
+            recover(final)
+
+
 def lock_of(final: Path) -> Path:
     """The lock file of whoever writes ``final``."""
     return _beside(final.resolve(), _LOCK)
@@ -49,7 +58,8 @@ def lock_of(final: Path) -> Path:
 def recover(final: Path) -> None:
     """Clear up after a process that died while it wrote ``final``, a folder or a file.
 
-    Half-written parts go; the folder that was moved aside comes back where no new one has taken its place.
+    Half-written parts go, but for those that a next call is to go on with; the folder that was moved aside comes back
+    where no new one has taken its place.
 
     Raises:
         GemmaZeroError: a process is writing it now, or the disk refuses.
@@ -130,9 +140,34 @@ def _recover(final: Path) -> None:
     replaced, temporary = _beside(final, _REPLACED), _beside(final, _TEMPORARY)
     if replaced.exists() and not final.exists():
         replaced.rename(final)
-    for left in (replaced, temporary):
+    for left in (replaced, temporary, *_stale(_unfinished(final))):
         with suppress(OSError):  # it is in nobody's way, but in that of the next writer, who is told
             _remove(left)
+
+
+@contextmanager
+def _without_empty_parents(final: Path) -> Iterator[None]:
+    """Of the folders that are made for ``final`` to stand in, none stays where nothing came to stand."""
+    absent = [parent for parent in final.parents if not parent.exists()]
+    try:
+        yield
+    finally:
+        for parent in absent:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def _unfinished(final: Path) -> Path:
+    return _beside(final, _UNFINISHED) / "folder"
+
+
+def _stale(unfinished: Path) -> list[Path]:
+    """What is around an unfinished folder, where that is gone, or empty, or only a link leads there."""
+    try:
+        is_real = unfinished.is_dir() and not unfinished.is_symlink() and not unfinished.parent.is_symlink()
+        return [] if is_real and any(unfinished.iterdir()) else [unfinished.parent]
+    except OSError:
+        return []
 
 
 def _remove(path: Path) -> None:

@@ -1,21 +1,26 @@
-"""The Hub's client: timeouts, what an error means, patience, pinned revisions."""
+"""The Hub's client: timeouts, what an error means, patience, pinned revisions, verified files."""
 
 import errno
 import functools
+import hashlib
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from gemmazero.errors import DataError, GemmaZeroError, HubError, HubFailure
 
 TRIES = 5  # of what somebody waits for
 LONGEST_WAIT = 300.0  # seconds between two tries, but where the Hub asks for more
+
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+"""What a repo on the Hub may be called: ``user/name``."""
 
 _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 180
@@ -33,10 +38,21 @@ def resolve_dataset(name: str, revision: str | None) -> str:
     """
     from huggingface_hub import HfApi
 
+    return _resolved(f'dataset "{name}"', revision, lambda: HfApi().dataset_info(name, revision=revision).sha)
+
+
+def resolve_model(name: str, revision: str | None) -> str:
+    """The commit that ``revision`` of the model repo ``name`` stands at now, as ``resolve_dataset``."""
+    from huggingface_hub import HfApi
+
+    return _resolved(f'model "{name}"', revision, lambda: HfApi().model_info(name, revision=revision).sha)
+
+
+def _resolved(what: str, revision: str | None, ask: Callable[[], str | None]) -> str:
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
-    with hub_failures(f'dataset "{name}"', revision):
-        sha = HfApi().dataset_info(name, revision=revision).sha
+    with hub_failures(what, revision):
+        sha = ask()
         if sha is None:
             raise ValueError("no commit in the answer")
         return sha
@@ -60,6 +76,46 @@ def patiently(action: Callable[[], Value], tries: int = TRIES) -> Value:
 def seconds_to_wait(error: HubError, failed: int) -> float:
     """Before the next try, after ``failed`` that failed: 1, 2, 4, …, and no less than the Hub asked for."""
     return max(min(2.0 ** (failed - 1), LONGEST_WAIT), error.retry_after)
+
+
+def download_files(
+    name: str, commit: str, files: Collection[str], *, is_dataset: bool = False, limit_bytes: int | None = None
+) -> list[Path]:
+    """Those of ``files`` that a model repo, or a dataset, has at ``commit``: where they are in the Hub's cache.
+
+    The client compares sizes alone. Here each file is compared with the sum that the Hub lists, and downloaded once
+    more where it is another. Raises HubError, and DataError for a file larger than ``limit_bytes``.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    kind = "dataset" if is_dataset else "model"
+    with hub_failures(f'{kind} "{name}"', commit):
+        is_deep = any("/" in file for file in files)
+        tree = HfApi().list_repo_tree(name, revision=commit, repo_type=kind, recursive=is_deep)
+        entries = [entry for entry in tree if isinstance(entry, RepoFile) and entry.path in files]
+        for entry in entries:
+            if limit_bytes is not None and entry.size > limit_bytes:
+                raise DataError(f'"{entry.path}" of "{name}" has {entry.size} bytes', "name another")
+        return [_downloaded(name, commit, kind, entry) for entry in entries]
+
+
+def _downloaded(name: str, commit: str, kind: str, entry: Any) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    for again in (False, True):
+        path = Path(hf_hub_download(name, entry.path, revision=commit, repo_type=kind, force_download=again))
+        if _is_as_listed(path, entry):
+            return path
+    raise HubError(f'"{entry.path}" of "{name}" arrived damaged, twice', "run the command again later", kind="damaged")
+
+
+def _is_as_listed(path: Path, entry: Any) -> bool:
+    """Whether a file is what the Hub lists: by its SHA-256 where it is stored as a large one, else by git's id."""
+    digest = hashlib.sha256() if entry.lfs else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest() == str(entry.lfs.sha256 if entry.lfs else entry.blob_id)
 
 
 @contextmanager

@@ -13,7 +13,11 @@ _LONGEST_NAME = 255  # bytes of a file's
 
 @dataclass(frozen=True, kw_only=True)
 class DataReference:
-    """Where a run's data came from, so that it can be found, or prepared again, and recognised."""
+    """Where a run's data came from, so that it can be found, or prepared again, and recognised.
+
+    ``stream`` is where a streaming run finds its source: an absolute path, a Hub id, or ``sample``; its data folder
+    holds the source's first documents.
+    """
 
     folder: str
     manifest_digest: str
@@ -21,6 +25,7 @@ class DataReference:
     source: str
     revision: str | None
     options: Mapping[str, Any]
+    stream: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +105,7 @@ def _check(run: RunConfig, keys: set[str]) -> None:
     data = run.data
     texts = {"run_id": run.run_id, "preset": run.preset, "init": "-" if run.init is None else run.init}
     texts |= {"folder": data.folder, "source": data.source, "revision": "-" if data.revision is None else data.revision}
+    texts |= {"stream": "-" if data.stream is None else data.stream}
     texts |= {"manifest_digest": data.manifest_digest, "tokenizer_digest": data.tokenizer_digest}
     for name, text in texts.items():
         if not isinstance(text, str) or not text or "\0" in text:

@@ -27,10 +27,10 @@ def wait_politely() -> None:
 
 
 def set_up(threads: int) -> None:
-    """Compute with ``threads`` CPU threads from now on, and keep freed memory."""
+    """Compute with ``threads`` CPU threads from now on, 0 for all cores, and keep freed memory."""
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or available_cores())
     keep_freed_memory()
 
 

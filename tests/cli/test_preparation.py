@@ -4,7 +4,17 @@ import pytest
 
 from gemmazero.cli.preparation import PreparationProgress, summary
 from gemmazero.config import PrepareConfig
-from gemmazero.data.prepare import Prepared, PrepareReport, Surveyed, Tokenized, preparing
+from gemmazero.data.events import (
+    Continued,
+    Prepared,
+    PrepareReport,
+    SampleChosen,
+    Sampled,
+    StartedOver,
+    Tokenized,
+    TokenizerMade,
+)
+from gemmazero.data.prepare import preparing
 
 
 def shown(source: Path, out: Path) -> PrepareReport:
@@ -19,7 +29,7 @@ def shown(source: Path, out: Path) -> PrepareReport:
 def source(tmp_path: Path) -> Path:
     source = tmp_path / "stories.jsonl"
     lines = [b'{"text": "story %d"}' % number for number in range(300)]
-    source.write_bytes(b"\n".join([*lines, b'{"text": "s"}', b'{"text": "\xe9\xe9\xe9"}']))
+    source.write_bytes(b"\n".join([*lines, lines[7], b'{"text": "s"}', b'{"text": "\xe9\xe9\xe9"}']))
     return source
 
 
@@ -28,21 +38,31 @@ def test_every_fact_is_a_plain_line(source: Path, tmp_path: Path, capsys: pytest
     text = capsys.readouterr().err
     for part in (
         "reading stories.jsonl at sha256:",
-        "found 300 documents",
         "tokenizing with bytes, 257 ids",
-        "100%: 300",
     ):
         assert part in text
     assert "\x1b" not in text
 
 
-def test_tokens_are_told_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_count_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     with PreparationProgress() as progress:
-        progress.show(Surveyed(documents=1000, text_bytes=1000, dropped_short=0, dropped_invalid=0))
-        for done in range(25, 1001, 25):
-            progress.show(Tokenized(documents=done, tokens=done, text_bytes=done))
-    lines = capsys.readouterr().err.splitlines()[1:]
-    assert [line.split(":")[0] for line in lines] == [f"{tenth}0%" for tenth in range(1, 11)]
+        for phase in (Sampled(1, 10**8), SampleChosen(6_000_000), TokenizerMade("bpe:300", 300)):
+            progress.show(phase)
+        for done in range(0, 1_000_000_001, 10_000_000):
+            progress.show(Tokenized(documents=done // 1000, tokens=done // 4, text_bytes=done))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "training the tokenizer on 6.0 MB of text"
+    assert lines[2] == "200,000 documents, 200.0 MB of text, 50,000,000 tokens"
+    assert len(lines) == 2 + 5
+
+
+def test_what_is_gone_on_with_and_what_is_not_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with PreparationProgress() as progress:
+        progress.show(StartedOver('its seed is "0", not "1"'))
+        progress.show(Continued(5000))
+    text = capsys.readouterr().err
+    assert 'its seed is "0", not "1"' in text
+    assert "going on after 5,000 tokens" in text
 
 
 def test_summary_counts_what_was_kept_and_left_out(source: Path, tmp_path: Path) -> None:
@@ -53,6 +73,8 @@ def test_summary_counts_what_was_kept_and_left_out(source: Path, tmp_path: Path)
         "exact",
         "1 documents that are too short",
         "1 documents that are not",
+        "1 documents that are copies of another",
+        "bytes of text a token",
     ):
         assert part in text
     assert "was there already" in summary(shown(source, tmp_path / "out"))

@@ -36,7 +36,8 @@ BUGS = (
     Bug("the optimizer starts anew", "training/trainer.py",
         'self.optimizer.load_state_dict(tensors["optimizer"])', "pass", variants="bf16-adamw8bit-accumulating"),
     Bug("a checkpoint has its name before its manifest", "folder.py",
-        "        temporary.mkdir()\n        try:\n            yield temporary\n            sync_all(temporary)\n",
+        "        temporary.mkdir(parents=is_continued, exist_ok=is_continued)\n        try:\n"
+        "            yield temporary\n            sync_all(temporary)\n",
         "        final.mkdir()\n        try:\n            yield final\n            final.rename(temporary)\n",
         phases="save"),
     Bug("a checkpoint is removed where it stands", "folder.py",

@@ -24,6 +24,8 @@ GOOD: dict[str, Any] = {
     "splits": {"train": SPLIT, "validation": SPLIT},
     "dropped_short": 0,
     "dropped_invalid": 0,
+    "duplicates": 0,
+    "validation_in_training": 0,
     "files": {"train-00000.bin": FILE, "tokenizer.json": FILE},
 }
 TEXTS = st.text("a./\0é", max_size=5)
@@ -59,6 +61,8 @@ def test_manifest_without_one_of_its_keys_is_none(key: str) -> None:
         (("round_trip",), True),
         (("dropped_short",), -1),
         (("dropped_invalid",), 1.0),
+        (("duplicates",), None),
+        (("validation_in_training",), -1),
         (("options",), None),
         (("options",), {"hostile": 1}),
         (("options",), {"seed": "0"}),

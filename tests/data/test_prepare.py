@@ -13,16 +13,8 @@ import pyarrow.parquet
 import pytest
 
 from gemmazero.config import PrepareConfig
-from gemmazero.data.prepare import (
-    Opened,
-    Prepared,
-    Surveyed,
-    Tokenized,
-    TokenizerMade,
-    default_folder,
-    prepare,
-    preparing,
-)
+from gemmazero.data.events import Opened, Prepared, Tokenized, TokenizerMade
+from gemmazero.data.prepare import default_folder, prepare, preparing
 from gemmazero.data.shards import TokenShards
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import DataError, GemmaZeroError
@@ -120,16 +112,15 @@ def test_manifest_lists_size_and_sum_of_every_other_file(source: Path, tmp_path:
 
 def test_facts_come_in_order_and_end_with_the_report(source: Path, tmp_path: Path) -> None:
     events = list(preparing(str(source), tmp_path / "out", BYTES))
-    assert [type(event) for event in events] == [Opened, Surveyed, TokenizerMade, Tokenized, Prepared]
-    _, surveyed, _, tokenized, prepared = events
-    assert isinstance(surveyed, Surveyed)
+    assert [type(event) for event in events] == [Opened, TokenizerMade, Tokenized, Prepared]
+    _, _, tokenized, prepared = events
     assert isinstance(tokenized, Tokenized)
     assert isinstance(prepared, Prepared)
-    assert surveyed.documents == tokenized.documents == len(TEXTS)
-    assert surveyed.text_bytes == tokenized.text_bytes == sum(len(text.encode()) for text in TEXTS)
+    assert tokenized.documents == len(TEXTS)
+    assert tokenized.text_bytes == sum(len(text.encode()) for text in TEXTS)
     report = prepared.report.to_json()
     assert report["train"]["tokens"] + report["validation"]["tokens"] == tokenized.tokens
-    assert report["bytes_per_token"] == round(surveyed.text_bytes / tokenized.tokens, 3)
+    assert report["bytes_per_token"] == round(tokenized.text_bytes / tokenized.tokens, 3)
     assert json.loads(json.dumps(report)) == report
 
 
@@ -259,6 +250,29 @@ def test_folder_with_a_changed_byte_is_not_reused(name: str, source: Path, tmp_p
     assert "--overwrite" in error.value.hint
 
 
+def test_contents_of_a_large_folder_are_not_read_again_and_its_sizes_are(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = prepare(str(source), tmp_path / "out", BYTES).manifest.splits["train"].tokens * 2
+    monkeypatch.setattr("gemmazero.data.prepare.MOST_VERIFIED", held)
+    file = tmp_path / "out/train-00000.bin"
+    data = bytearray(file.read_bytes())
+    data[10] ^= 1
+    file.write_bytes(data)
+    assert prepare(str(source), tmp_path / "out", BYTES).reused
+    file.write_bytes(data[:-2])
+    with pytest.raises(DataError, match="is damaged"):
+        prepare(str(source), tmp_path / "out", BYTES)
+
+
+@pytest.mark.parametrize("change", [{"keep_duplicates": True}, {"max_documents": 39}, {"min_characters": 2}])
+def test_every_option_that_decides_tokens_is_a_difference(change: dict[str, Any], source: Path, tmp_path: Path) -> None:
+    prepare(str(source), tmp_path / "out", BYTES)
+    with pytest.raises(DataError, match=f'was prepared with {next(iter(change))} "'):
+        prepare(str(source), tmp_path / "out", replace(BYTES, **change))
+    assert prepare(str(source), tmp_path / "out", replace(BYTES, workers=7)).reused
+
+
 def test_damaged_folder_is_not_reused_and_can_be_replaced(source: Path, tmp_path: Path) -> None:
     prepare(str(source), tmp_path / "out", BYTES)
     (tmp_path / "out/validation-00000.bin").write_bytes(b"")
@@ -286,7 +300,7 @@ def test_empty_folder_is_filled(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("moment", [Opened, Surveyed, TokenizerMade, Tokenized])
+@pytest.mark.parametrize("moment", [Opened, TokenizerMade, Tokenized])
 def test_interruption_at_any_moment_leaves_things_as_they_were(
     source: Path, tmp_path: Path, moment: type, overwrite: bool
 ) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gemmazero.data.shards import Manifest, ShardWriter, SplitFacts, TokenShards, split_of
+from gemmazero.data.shard_writer import ShardWriter
+from gemmazero.data.shards import Manifest, SplitFacts, TokenShards, split_of
 from gemmazero.errors import DataError
 
 
@@ -18,7 +19,7 @@ def write(folder: Path, ids: list[int], *, vocab_size: int = 1000, tokens_a_file
     folder.mkdir()
     with ShardWriter(folder, "train", vocab_size, tokens_a_file=tokens_a_file) as writer:
         for start in range(0, len(ids), 5):
-            writer.append(np.array(ids[start : start + 5], dtype=np.int64))
+            writer.append(np.array(ids[start : start + 5], dtype=np.int64), documents=0)
     facts: dict[str, Any] = {
         "source": "test",
         "subset": None,
@@ -35,6 +36,8 @@ def write(folder: Path, ids: list[int], *, vocab_size: int = 1000, tokens_a_file
         },
         "dropped_short": 0,
         "dropped_invalid": 0,
+        "duplicates": 0,
+        "validation_in_training": 0,
         "files": writer.files,
     }
     manifest = Manifest(**(facts | changes))

@@ -1,118 +1,34 @@
+import csv
+import gzip
+import io
 import json
-import os
+import sys
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reading import json_lines
+from test_compression import zstd
 
 from gemmazero.config import PrepareConfig
-from gemmazero.data.sources import Splits, open_source
+from gemmazero.data.prepare import prepare
+from gemmazero.data.shards import TokenShards
+from gemmazero.data.sources import default_tokenizer, open_source, without_endings
 from gemmazero.errors import DataError, UsageError
 
 CONFIG = PrepareConfig()
-
-
-def training(path: Path, config: PrepareConfig = CONFIG) -> list[str | None]:
-    return list(open_source(str(path), config).load().training())
-
-
-def json_lines(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"id": 1, "text": text}) + "\n" for text in texts), encoding="utf-8")
-    return path
-
-
-def test_text_file_is_one_document_as_it_stands_but_for_the_byte_order_mark(tmp_path: Path) -> None:
-    (tmp_path / "story.txt").write_bytes(b"\xef\xbb\xbfOnce\r\nupon \xef\xbb\xbf a time\n\n")
-    assert training(tmp_path / "story.txt") == ["Once\r\nupon \ufeff a time\n\n"]
-
-
-def test_json_lines_give_their_text_in_order_without_blank_lines_and_byte_order_mark(tmp_path: Path) -> None:
-    lines = '\ufeff{"text": "a\\n\\u00e9"}\r\n\n  \n{"text": null, "more": [1]}\n{"text": "\u2028"}'
-    (tmp_path / "s.jsonl").write_bytes(lines.encode())
-    assert training(tmp_path / "s.jsonl") == ["a\né", "", "\u2028"]
-
-
-@pytest.mark.parametrize("kind", ["string", "large_string", "binary", "dictionary"])
-def test_parquet_gives_its_text_in_order(tmp_path: Path, kind: str) -> None:
-    texts = [f"text {number} é" for number in range(3000)]
-    column = pyarrow.array(texts)
-    column = column.dictionary_encode() if kind == "dictionary" else column.cast(getattr(pyarrow, kind)())
-    table = pyarrow.table({"id": range(3000), "text": column})
-    pyarrow.parquet.write_table(table, tmp_path / "s.parquet", row_group_size=700)
-    assert training(tmp_path / "s.parquet") == texts
-
-
-def test_null_in_parquet_is_empty_text(tmp_path: Path) -> None:
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", None]}), tmp_path / "s.parquet")
-    assert training(tmp_path / "s.parquet") == ["a", ""]
-
-
-def test_document_of_invalid_unicode_is_none_and_its_neighbours_stay(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
-    (tmp_path / "b.txt").write_bytes("in UTF-16".encode("utf-16"))
-    (tmp_path / "c.jsonl").write_bytes(
-        b'{"text": "good"}\n{"text": "\xff"}\n{"text": "\\ud800"}\n{"text": "\\ud83d\\ude00"}\n'
-    )
-    binary = pyarrow.array([b"good", b"\xc3("], pyarrow.binary())
-    column = pyarrow.Array.from_buffers(pyarrow.string(), 2, binary.buffers())
-    pyarrow.parquet.write_table(pyarrow.table({"text": column}), tmp_path / "d.parquet")
-    assert training(tmp_path) == [None, None, "good", None, None, "😀", "good", None]
-
-
-def test_folder_is_read_recursively_in_the_order_of_its_paths(tmp_path: Path) -> None:
-    for name in ("b.txt", "a/2.txt", "a/10.TXT", "a-.txt", ".hidden.txt", ".git/x.txt", "notes.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    assert training(tmp_path) == ["a-.txt", "a/10.TXT", "a/2.txt", "b.txt"]
-
-
-def test_files_and_folders_called_validation_are_the_validation_split(tmp_path: Path) -> None:
-    held_out = ["val.txt", "VALID_1.txt", "validation-00000-of-00001.txt", "validation/x.txt"]
-    kept = ["train.txt", "valentine.txt", "test.txt", "my-validation.txt"]
-    for name in held_out + kept:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    splits = open_source(str(tmp_path), CONFIG).load()
-    assert splits.validation is not None
-    assert sorted(filter(None, splits.validation())) == sorted(held_out)
-    assert sorted(filter(None, splits.training())) == sorted(kept)
-
-
-def test_file_named_on_its_own_is_training_text_whatever_its_name(tmp_path: Path) -> None:
-    (tmp_path / "validation.txt").write_text("text")
-    splits = open_source(str(tmp_path / "validation.txt"), CONFIG).load()
-    assert splits.validation is None
-    assert list(splits.training()) == ["text"]
-
-
-def test_folder_of_validation_files_alone_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "validation.txt").write_text("text")
-    with pytest.raises(DataError, match="validation files only"):
-        open_source(str(tmp_path), CONFIG)
-
-
-def test_source_can_be_read_again_from_its_beginning(tmp_path: Path) -> None:
-    splits: Splits = open_source(str(json_lines(tmp_path / "s.jsonl", ["a", "b"])), CONFIG).load()
-    first = splits.training()
-    assert next(first) == "a"
-    assert list(splits.training()) == ["a", "b"]
-    first.close()  # type: ignore[attr-defined]
-
-
-def test_revision_tells_the_content_and_not_the_place(tmp_path: Path) -> None:
-    for place in ("one", "two"):
-        (tmp_path / place / "texts").mkdir(parents=True)
-        (tmp_path / place / "texts" / "a.txt").write_text("text")
-    first, second = (open_source(str(tmp_path / place / "texts"), CONFIG) for place in ("one", "two"))
-    assert (first.name, first.revision) == (second.name, second.revision)
-    assert first.name == "texts"
-    (tmp_path / "two" / "texts" / "a.txt").write_text("TEXT")
-    assert open_source(str(tmp_path / "two" / "texts"), CONFIG).revision != first.revision
-    (tmp_path / "one" / "texts" / "a.txt").rename(tmp_path / "one" / "texts" / "validation.txt")
-    (tmp_path / "one" / "texts" / "b.txt").write_text("text")
-    assert open_source(str(tmp_path / "one" / "texts"), CONFIG).revision != first.revision
+END = "<|endoftext|>"
+CACHE = Path(__file__).parents[3] / "shared/data/tiktoken_cache"
+TINYSTORIES = Path(__file__).parents[3] / "shared/data/tinystories/train.jsonl"
+STORIES = [
+    f'{number} times once upon a time, and then, and then, "of" a dog: naïve {END} 日本\n\n"Don\'t", 😀 said.'
+    for number in range(40)
+]
 
 
 def test_sample_gives_the_same_stories_for_a_seed_and_others_for_another() -> None:
@@ -120,42 +36,6 @@ def test_sample_gives_the_same_stories_for_a_seed_and_others_for_another() -> No
     first, again, other = (list(islice(source.load().training(), 100)) for source in sources)
     assert first == again
     assert first != other
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"text": "a"', 'line 2 of ".*s.jsonl" is not JSON'),
-        ('["text"]', "line 2 of .* is not a JSON object"),
-        ('{"text": 7}', '"text" in line 2 of .* is not text: a number'),
-        ("[" * 100_000, "line 2 of .* is not JSON"),
-    ],
-)
-def test_line_that_is_no_document_is_named_with_its_number(tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "s.jsonl").write_text('{"text": "a"}\n' + line + "\n")
-    with pytest.raises(DataError, match=message):
-        training(tmp_path / "s.jsonl")
-
-
-def test_wrong_column_lists_the_columns(tmp_path: Path) -> None:
-    json_lines(tmp_path / "s.jsonl", ["a"])
-    pyarrow.parquet.write_table(pyarrow.table({"id": [1], "text": ["a"]}), tmp_path / "s.parquet")
-    for name in ("s.jsonl", "s.parquet"):
-        with pytest.raises(DataError, match='no column "story"') as error:
-            training(tmp_path / name, PrepareConfig(text_column="story"))
-        assert error.value.hint == "--text-column is one of id, text"
-
-
-def test_column_of_numbers_is_refused(tmp_path: Path) -> None:
-    pyarrow.parquet.write_table(pyarrow.table({"text": [1]}), tmp_path / "s.parquet")
-    with pytest.raises(DataError, match="holds int64, not text"):
-        training(tmp_path / "s.parquet")
-
-
-def test_damaged_parquet_is_named(tmp_path: Path) -> None:
-    (tmp_path / "s.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(DataError, match=r'cannot read ".*s.parquet"'):
-        training(tmp_path / "s.parquet")
 
 
 def test_absent_file_is_told_with_the_nearest_name(tmp_path: Path) -> None:
@@ -180,14 +60,6 @@ def test_no_source_is_the_folder_that_one_is_in() -> None:
     assert "Hub dataset id" in error.value.hint
 
 
-def test_file_of_another_kind_and_folder_without_text_list_the_kinds(tmp_path: Path) -> None:
-    (tmp_path / "data.xyz").write_text("text")
-    for path in (tmp_path, tmp_path / "data.xyz"):
-        with pytest.raises(DataError) as error:
-            open_source(str(path), CONFIG)
-        assert ".jsonl, .parquet, .txt" in error.value.hint
-
-
 @pytest.mark.parametrize(
     "config", [PrepareConfig(subset="a"), PrepareConfig(revision="main"), PrepareConfig(split="test")]
 )
@@ -196,49 +68,94 @@ def test_options_of_the_hub_are_refused_for_other_sources(config: PrepareConfig)
         open_source("sample", config)
 
 
-def test_line_of_json_beyond_the_limit_is_refused_before_it_is_read_to_its_end(tmp_path: Path) -> None:
-    good = json.dumps({"text": "a" * 1000}).encode()
-    (tmp_path / "s.jsonl").write_bytes(good + b"\n" + b'{"text": "' + b"x" * 2**24 + b'"}\n')
-    with pytest.raises(DataError, match=r'line 2 of ".*s.jsonl" holds too much'):
-        training(tmp_path / "s.jsonl")
+def test_short_name_of_a_source_has_no_endings() -> None:
+    assert [without_endings(name) for name in ("s.jsonl.zst", "s.v2.json", "s", "-")] == ["s", "s.v2", "s", "stdin"]
 
 
-def test_line_of_very_many_objects_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "s.jsonl").write_bytes(b'{"text": "a", "b": [' + b"[]," * 2**20 + b"0]}\n")
-    with pytest.raises(DataError, match=r'line 1 of ".*s.jsonl" holds too much'):
-        training(tmp_path / "s.jsonl")
+def test_tokenizer_that_is_not_named_is_gpt2_or_the_samples_own() -> None:
+    assert [default_tokenizer(source) for source in ("sample", "-", "absent", "a/b")] == ["bpe:1024", *["gpt2"] * 3]
 
 
-def test_last_line_may_lack_its_end(tmp_path: Path) -> None:
-    (tmp_path / "s.jsonl").write_bytes(b'{"text": "a"}\n{"text": "b"}')
-    assert training(tmp_path / "s.jsonl") == ["a", "b"]
+def written_as_csv(file: Path, texts: list[str]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([["id", "text"], *enumerate(texts)])
 
 
-def test_table_that_grows_as_no_text_does_is_refused(tmp_path: Path) -> None:
-    for name, options in {"plain": {"use_dictionary": False}, "dictionary": {}}.items():
-        table = pyarrow.table({"text": ["x" * 100_000_000]})
-        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet", compression="zstd", **options)
-        with pytest.raises(DataError, match=r'"text" in ".*" grows from \d+ to 1000\d+ bytes'):
-            training(tmp_path / f"{name}.parquet")
+WRITERS: dict[str, Callable[[Path, list[str]], object]] = {
+    "s.jsonl": json_lines,
+    "s.json": lambda file, texts: file.write_text(json.dumps([{"text": text} for text in texts])),
+    "columns.json": lambda file, texts: file.write_text(json.dumps({"text": texts})),
+    "s.csv": written_as_csv,
+    "s.parquet": lambda file, texts: pyarrow.parquet.write_table(pyarrow.table({"text": texts}), file),
+    "s.txt": lambda file, texts: file.write_bytes("\n<end>\n".join(texts).encode()),
+    "s.md": lambda file, texts: file.write_bytes("".join(f"{text}<end>" for text in texts).encode()),
+}
 
 
-def test_well_compressed_table_is_read(tmp_path: Path) -> None:
-    texts = [f"{number} once upon a time" for number in range(2000)]
-    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "s.parquet", compression="zstd")
-    assert training(tmp_path / "s.parquet") == texts
+def same_tokens_from_every_kind(folder: Path, texts: list[str], tokenizer: str, patch: pytest.MonkeyPatch) -> None:
+    def token_files(source: Path | str) -> dict[str, bytes]:
+        is_text = str(source).removesuffix(".gz").removesuffix(".zst").endswith((".txt", ".md"))
+        config = PrepareConfig(tokenizer=tokenizer, document_separator="<end>" if is_text else None)
+        out = folder / "out"
+        prepare(str(source), out, config, overwrite=out.exists())
+        return {path.name: path.read_bytes() for path in out.glob("*.bin")}
+
+    expected = token_files(json_lines(folder / "first.jsonl", texts))
+    assert set(expected) == {"train-00000.bin", "validation-00000.bin"}
+    for name, write in WRITERS.items():
+        write(folder / name, texts)
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes(), 1))
+        (folder / f"{name}.zst").write_bytes(zstd((folder / name).read_bytes()))
+        for source in (name, f"{name}.gz", f"{name}.zst"):
+            assert token_files(folder / source) == expected, source
+    patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((folder / "first.jsonl").read_bytes())))
+    assert token_files("-") == expected
 
 
-@pytest.mark.parametrize("name", ["s.txt", "s.jsonl", "s.parquet"])
-def test_pipe_is_no_source(tmp_path: Path, name: str) -> None:
-    os.mkfifo(tmp_path / name)
-    with pytest.raises(DataError, match="not a regular file"):
-        training(tmp_path / name)
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])
+def test_same_stories_of_every_kind_give_the_same_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str
+) -> None:
+    same_tokens_from_every_kind(tmp_path, STORIES, tokenizer, monkeypatch)
 
 
-def test_folder_is_read_past_what_is_no_file(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a")
-    os.mkfifo(tmp_path / "b.txt")
-    (tmp_path / "c.txt").symlink_to("/dev/zero")
-    (tmp_path / "d.txt").symlink_to("absent")
-    (tmp_path / "e").symlink_to(tmp_path)
-    assert training(tmp_path) == ["a"]
+@pytest.mark.slow
+@pytest.mark.skipif(not (CACHE.is_dir() and TINYSTORIES.exists()), reason="no TinyStories in ../shared/data")
+def test_same_real_stories_of_every_kind_give_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(CACHE))
+    texts = [json.loads(line)["text"] for line in TINYSTORIES.read_text(encoding="utf-8").splitlines()]
+    same_tokens_from_every_kind(tmp_path, texts, "gpt2", monkeypatch)
+
+
+@pytest.mark.parametrize("tokenizer", ["gpt2", "bytes", "bpe:300"])
+def test_text_of_a_control_token_never_becomes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str
+) -> None:
+    if tokenizer == "gpt2" and not CACHE.is_dir():
+        pytest.skip("no ../shared/data/tiktoken_cache")
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(CACHE))
+    texts = [f"{number} {END}<start_of_turn>user{END} {story}" for number, story in enumerate(STORIES)]
+    source = json_lines(tmp_path / "s.jsonl", texts)
+    config = PrepareConfig(tokenizer=tokenizer, turn_tokens=True, validation_fraction=0.0)
+    prepare(str(source), tmp_path / "out", config)
+    shards = TokenShards(tmp_path / "out", "train")
+    ids = shards.read(0, len(shards))
+    assert (ids == shards.manifest.end_id).sum() == len(texts)
+    assert ids.max() == shards.manifest.end_id  # those of the turns come after it
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.text().filter(str.strip), min_size=1, unique=True))
+def test_any_texts_come_back_from_the_data_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    source = json_lines(folder / "s.jsonl", texts)
+    prepare(str(source), folder / "out", PrepareConfig(tokenizer="bytes", validation_fraction=0.0))
+    shards = TokenShards(folder / "out", "train")
+    documents, document = [], bytearray()
+    for token in shards.read(0, len(shards)).tolist():
+        if token == shards.manifest.end_id:
+            documents.append(document.decode())
+            document.clear()
+        else:
+            document.append(token)
+    assert documents == texts

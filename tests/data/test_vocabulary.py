@@ -11,6 +11,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from gemmazero.data.vocabulary import (
     BYTE_CHARACTERS,
     byte_vocabulary,
+    encode_bytes,
+    encode_joined,
     gpt2_vocabulary,
     ranked_vocabulary,
     trained_vocabulary,
@@ -137,3 +139,21 @@ def test_a_size_out_of_range_is_wrong_usage(size):
 def test_turn_tokens_count_towards_the_size():
     with pytest.raises(UsageError, match="from 259"):
         trained_vocabulary("258", lambda: STORIES, turn_tokens=True)
+
+
+@pytest.mark.skipif(not CACHE.is_dir(), reason="no ../shared/data/tiktoken_cache")
+def test_joined_documents_have_the_ids_of_each_alone(monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(CACHE))
+    encoding = tiktoken.get_encoding("gpt2")
+    end = "<|endoftext|>"
+    strange = ["", "  ", "a ", " b", "\n\n", end, "<|endof", "text|>", "<|endoftext|", f"x{end}y", "é😀"]
+    for texts in ([], strange, strange * 50, ["plain  text "] * 200, [*["a "] * 63, end, *[" b"] * 64]):
+        alone = [id_ for text in texts for id_ in (*encoding.encode_ordinary(text), encoding.eot_token)]
+        ids = encode_joined(encoding, texts)
+        assert ids.dtype == "<u2"
+        assert ids.tolist() == alone
+
+
+def test_bytes_of_documents_end_with_the_end_of_each():
+    assert encode_bytes(["é", "", "<|endoftext|>"]).tolist() == [*"é".encode(), 256, 256, *b"<|endoftext|>", 256]
+    assert encode_bytes([]).tolist() == []

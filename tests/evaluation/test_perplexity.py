@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,9 @@ def test_split_without_text_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match='"validation" holds no text') as raised:
         evaluate(make_model(), TokenShards(data, "validation"), sequence_length=LENGTH)
     assert "--validation-fraction" in raised.value.hint
+
+
+def test_tokens_that_the_model_does_not_have_are_refused(shards: TokenShards) -> None:
+    small = Gemma(replace(make_model().config, vocab_size=90, pad_token_id=None))
+    with pytest.raises(DataError, match="the model has 90"):
+        evaluate(small, shards, sequence_length=LENGTH)

@@ -10,13 +10,23 @@ from hostile.config_cases import config_cases
 from hostile.data_cases import data_cases
 from hostile.json_cases import json_cases
 from hostile.run_cases import run_cases
+from hostile.source_cases import source_cases
 from hostile.tensor_cases import tensor_cases
 from hostile.text_cases import text_cases
 from hostile.tokenizer_cases import tokenizer_cases
 
 CORPUS: tuple[Case, ...] = tuple(
     case
-    for cases in (json_cases, config_cases, tokenizer_cases, tensor_cases, data_cases, text_cases, run_cases)
+    for cases in (
+        json_cases,
+        config_cases,
+        tokenizer_cases,
+        tensor_cases,
+        data_cases,
+        text_cases,
+        source_cases,
+        run_cases,
+    )
     for case in cases()
 )
 

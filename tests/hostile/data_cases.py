@@ -12,7 +12,8 @@ from hostile.json_cases import NOT_FILES, cut_in_half, set_to, to_values, withou
 _TOKENS = "train-00000.bin"
 _KEYS = (
     "format_version", "source", "subset", "revision", "options", "tokenizer", "tokenizer_digest", "vocab_size",
-    "end_id", "dtype", "round_trip", "splits", "dropped_short", "dropped_invalid", "files",
+    "end_id", "dtype", "round_trip", "splits", "dropped_short", "dropped_invalid", "duplicates",
+    "validation_in_training", "files",
 )  # fmt: skip
 
 

@@ -113,6 +113,7 @@ TEXTS: dict[str, Spoil] = {
     "no UTF-8": bytes_of(b"\xff\xfe\xfa"),
     "UTF-16": bytes_of("Once upon a time".encode("utf-16")),
     "a byte order mark alone": bytes_of(b"\xef\xbb\xbf"),
+    "a hole of half a gigabyte": as_hole(0.5),
 } | _NOT_TEXTS  # fmt: skip
 
 

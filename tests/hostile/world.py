@@ -1,9 +1,12 @@
 """Good inputs, one of each kind that GemmaZero reads: what the corpus spoils."""
 
+import csv
+import gzip
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import torch
@@ -12,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.storage.model_folder import save_model
 from gemmazero.training.settings import Request
+from hostile.source_cases import zstd
 from tiny_run import MODEL, SETTINGS, make_model, prepare_data, train, write_preset
 
 ONE_STEP = {**SETTINGS, "steps": 1, "warmup_steps": 0, "validation_tokens": 64}
@@ -49,8 +53,17 @@ def make_world(world: Path) -> None:
 def _make_texts(world: Path) -> None:
     lines = (world / "data.jsonl").read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
-    for part in ("jsonl", "text", "parquet", "talks"):
+    for part in ("jsonl", "text", "parquet", "talks", "csv", "json", "gzip", "zstd", "packed", "ids"):
         (world / part).mkdir()
+    whole = (world / "data.jsonl").read_bytes()
+    (world / "gzip" / "stories.jsonl.gz").write_bytes(gzip.compress(whole))
+    (world / "zstd" / "stories.jsonl.zst").write_bytes(zstd(whole))
+    (world / "packed" / "story.txt.gz").write_bytes(gzip.compress("\n".join(texts).encode()))
+    (world / "json" / "stories.json").write_text(json.dumps(texts))
+    with (world / "csv" / "stories.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "text"], *enumerate(texts)])
+    ids = [token for text in texts for token in (*text.encode(), 256)]
+    np.array(ids, "<u2").tofile(world / "ids" / "train.bin")
     (world / "data.jsonl").rename(world / "jsonl" / "data.jsonl")
     (world / "text" / "story.txt").write_text("\n".join(texts))
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), world / "parquet" / "stories.parquet")

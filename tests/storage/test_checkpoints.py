@@ -125,3 +125,10 @@ def test_old_end_of_an_extended_run_does_not_count_among_those_kept(run: Path) -
     (run / "best.json").unlink()
     extended.retain(keep=1, always=())
     assert steps(run) == [3, 4, 6]
+
+
+def test_checkpoint_of_another_model_is_bad(run: Path) -> None:
+    config = checkpoints(run).config
+    larger = replace(config.model, vocab_size=2 * config.model.vocab_size)
+    with pytest.raises(CheckpointError, match=r"holds another model than .*run\.json"):
+        checkpoints(run, model=larger).newest_good()

@@ -1,12 +1,23 @@
+import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
+from gemmazero.config import TrainConfig
 from gemmazero.data.prepare import Prepared
 from gemmazero.data.shards import Manifest
 from gemmazero.errors import DataError
-from gemmazero.run_config import DataReference
-from gemmazero.training.data_folder import prepared, prepared_again
+from gemmazero.run_config import DataReference, RunConfig
+from gemmazero.training.data_folder import prepared, prepared_again, tokenizer_of
+from tiny_run import make_model
+
+RUN = RunConfig(
+    run_id="a1b2", preset="tiny", model=make_model().config, train=TrainConfig(),
+    data=DataReference(
+        folder="", manifest_digest="", tokenizer_digest="", source="", revision=None, options={},
+    ),
+)  # fmt: skip
 
 
 def returned(generator: object) -> tuple[list[object], Path]:
@@ -46,3 +57,13 @@ def test_local_text_that_is_gone_is_asked_for(tiny_data: Path, tmp_path: Path) -
     with pytest.raises(DataError, match="is gone") as raised:
         returned(prepared_again(None, gone))
     assert "animals.jsonl" in raised.value.hint
+
+
+@pytest.mark.parametrize(("key", "value"), [("vocab_size", 60_000), ("end_id", 3)])
+def test_tokens_of_another_tokenizer_are_refused(key: str, value: int, tiny_data: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_data, tmp_path / "data")
+    config = dataclasses.replace(RUN, data=reference(folder, "animals"))
+    assert tokenizer_of(config).vocab_size == Manifest.read(folder).vocab_size
+    dataclasses.replace(Manifest.read(folder), **{key: value}).write(folder)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"are not of its tokenizer: manifest.json .*{value}"):
+        tokenizer_of(config)

@@ -33,7 +33,7 @@ Bad = Callable[..., Any]
 @contextmanager
 def bad_batches(data: Path, numbers: Collection[int]) -> Iterator[None]:
     """Within, these batches of a run on ``data`` have no number for a loss."""
-    batches = make_trainer(data).batches
+    batches = make_trainer(data).feed
     bad = {batches[number].ids.numpy().tobytes() for number in numbers}
 
     def poison(module: nn.Module, arguments: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
@@ -106,7 +106,7 @@ def test_incident_tells_where_the_batch_came_from_and_how_the_run_stood(request_
     assert "model.embed_tokens.weight" in incident["not_finite"]["gradients"]
     assert len(incident["recent_losses"]) == 4
     tokens = np.fromfile(tiny_data / "train-00000.bin", dtype="<u2")
-    batch = make_trainer(tiny_data).batches[4]
+    batch = make_trainer(tiny_data).feed[4]
     for (first, last), ids, targets in zip(incident["documents"], batch.ids, batch.targets, strict=True):
         window = [*ids.tolist(), int(targets[-1])]
         (start,) = (place for place in range(len(tokens) - 16) if tokens[place : place + 17].tolist() == window)

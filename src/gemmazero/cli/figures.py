@@ -20,6 +20,7 @@ from gemmazero.training.events import (
     Stopped,
     Unsaved,
     Validated,
+    Waiting,
 )
 
 SMOOTHING = 0.1  # the last step's share in the speed that the time left is told by
@@ -60,7 +61,7 @@ class Figures:
                 return replace(self, step=event.step)
             case Pushed():
                 return replace(self, pushed=event)
-            case Rejected() | Unsaved() | Fetched() | PushFailed():
+            case Rejected() | Unsaved() | Waiting() | Fetched() | PushFailed():
                 return self
 
     def _gone_back(self, step: int) -> Self:

@@ -22,7 +22,7 @@ def follow(training: "Training", two_signals: TwoSignals, *, as_json: bool) -> N
     the signal ends the command.
     """
     from gemmazero.cli.preparation import PreparationProgress
-    from gemmazero.data.prepare import PrepareEvent
+    from gemmazero.data.events import PrepareEvent
 
     last: Finished | Stopped | None = None
     unpushed: PushFailed | None = None

@@ -12,7 +12,12 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def with_settings(
-    settings: type, *, defaults: Mapping[str, str] = MappingProxyType({}), hide: Collection[str] = ()
+    settings: type,
+    *,
+    defaults: Mapping[str, str] = MappingProxyType({}),
+    hide: Collection[str] = (),
+    only: Collection[str] = (),
+    panel: str | None = None,
 ) -> Callable[[Command], Command]:
     """Replace a command's ``**settings`` by an option for each field of the dataclass ``settings``.
 
@@ -20,14 +25,17 @@ def with_settings(
         settings: a dataclass whose fields were made by ``config.setting``.
         defaults: what the help says of the default of some fields, in place of the dataclass's own.
         hide: fields accepted but not shown in the help.
+        only: the fields that are meant, where not all of them are.
+        panel: where the help shows them, in place of each field's own.
     """
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
         own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
         derived = [
-            _parameter(item, defaults.get(item.name, True), hidden=item.name in hide)
+            _parameter(item, defaults.get(item.name, True), panel or item.metadata["panel"], hidden=item.name in hide)
             for item in dataclasses.fields(settings)
+            if not only or item.name in only
         ]
         command.__signature__ = signature.replace(parameters=[*own, *derived])  # type: ignore[attr-defined]
         return command
@@ -44,12 +52,14 @@ def given(context: typer.Context, parameters: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _parameter(item: "dataclasses.Field[Any]", show_default: str | bool, *, hidden: bool) -> inspect.Parameter:
+def _parameter(
+    item: "dataclasses.Field[Any]", show_default: str | bool, panel: str, *, hidden: bool
+) -> inspect.Parameter:
     option = typer.Option(
         "--" + item.name.replace("_", "-"),
         help=item.metadata["help"],
         metavar=_placeholder(item.type),
-        rich_help_panel=item.metadata["panel"],
+        rich_help_panel=panel,
         show_default=show_default,
         hidden=hidden,
     )

@@ -4,30 +4,31 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.status import Status
 
 from gemmazero.cli import console, units
-from gemmazero.data.prepare import Opened, Prepared, PrepareEvent, PrepareReport, Surveyed, Tokenized, TokenizerMade
+from gemmazero.data.events import (
+    Continued,
+    Opened,
+    PrepareEvent,
+    PrepareReport,
+    SampleChosen,
+    Sampled,
+    StartedOver,
+    Tokenized,
+    TokenizerMade,
+)
 from gemmazero.data.shards import SPLITS
+
+_BYTES_A_LINE = 200_000_000
 
 
 class PreparationProgress:
-    """A line for each fact; while tokens are written, a bar where somebody watches, else a line each tenth."""
+    """A line for each fact; of text that is read a running count where somebody watches, else a line now and then."""
 
     def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("tokenizing"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            redirect_stdout=False,
-            transient=True,
-            disable=not console.is_terminal(),
-        )
-        self._task = self._bar.add_task("tokenizing", total=None)
-        self._text_bytes = 0
-        self._tenths = 0
+        self._status = Status("reading", console=Console(stderr=True))
+        self._lines = 0
 
     def __enter__(self) -> Self:
         return self
@@ -35,31 +36,43 @@ class PreparationProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._status.stop()
 
     def show(self, event: PrepareEvent) -> None:
         """Take in one event."""
         match event:
+            case Sampled():
+                self._count(event.text_bytes, f"read {_amount(event.documents, event.text_bytes)}")
+                return
+            case Tokenized():
+                so_far = f"{_amount(event.documents, event.text_bytes)}, {event.tokens:,} tokens"
+                self._count(event.text_bytes, so_far)
+                return
+        self._status.stop()
+        self._lines = 0
+        match event:
             case Opened():
                 console.say(f"reading {event.source}" + (f" at {event.revision[:19]}" if event.revision else ""))
-            case Surveyed():
-                self._text_bytes = event.text_bytes
-                self._bar.update(self._task, total=event.text_bytes)
-                console.say(f"found {event.documents:,} documents, {units.size(event.text_bytes)} of text")
+            case StartedOver():
+                console.say(f"an earlier prepare left something unfinished that is of no use: {event.reason}")
+            case Continued():
+                console.say(f"going on after {event.tokens:,} tokens, which an earlier prepare has finished")
+            case SampleChosen():
+                console.say(f"training the tokenizer on {units.size(event.text_bytes)} of text")
             case TokenizerMade():
                 console.say(f"tokenizing with {event.name}, {event.vocab_size:,} ids")
-                self._bar.start()
-            case Tokenized():
-                self._bar.update(self._task, completed=event.text_bytes)
-                self._say_each_tenth(event)
-            case Prepared():
-                self._bar.stop()
 
-    def _say_each_tenth(self, event: Tokenized) -> None:
-        tenths = event.text_bytes * 10 // max(self._text_bytes, 1)
-        if tenths > self._tenths and not console.is_terminal():
-            console.say(f"{tenths * 10}%: {event.documents:,} documents, {event.tokens:,} tokens")
-        self._tenths = tenths
+    def _count(self, text_bytes: int, so_far: str) -> None:
+        if console.is_terminal():
+            self._status.update(so_far)
+            self._status.start()
+        elif text_bytes // _BYTES_A_LINE > self._lines:
+            self._lines = text_bytes // _BYTES_A_LINE
+            console.say(so_far)
+
+
+def _amount(documents: int, text_bytes: int) -> str:
+    return f"{documents:,} documents, {units.size(text_bytes)} of text"
 
 
 def summary(report: PrepareReport) -> str:
@@ -74,6 +87,11 @@ def summary(report: PrepareReport) -> str:
         facts = manifest.splits[split]
         text = units.size(facts.text_bytes)
         lines.append(f"  {split:<11} {facts.documents:,} documents, {facts.tokens:,} tokens, {text} of text")
+    lines.append(f"  in all      {report.bytes_per_token:.2f} bytes of text a token")
+    if manifest.duplicates:
+        lines.append(f"  left out    {manifest.duplicates:,} documents that are copies of another")
+    if manifest.validation_in_training:
+        lines.append(f"  not leaked  {manifest.validation_in_training:,} validation documents stood in training too")
     if manifest.dropped_short:
         lines.append(f"  left out    {manifest.dropped_short:,} documents that are too short")
     if manifest.dropped_invalid:

@@ -18,7 +18,8 @@ def prepare(
     source: Annotated[
         str,
         typer.Argument(
-            help="A .txt, .jsonl or .parquet file, a folder of them, a Hub dataset id, or sample, the built-in corpus.",
+            help="A file or folder of .txt, .md, .jsonl, .json, .csv, .parquet (also .gz, .zst), a .bin of token ids, "
+            "a Hub dataset id, - for standard input, or sample, the built-in corpus.",
             metavar="SOURCE",
         ),
     ] = DEFAULT_SOURCE,
@@ -35,7 +36,8 @@ def prepare(
 
     with TwoSignals():
         from gemmazero.cli.preparation import PreparationProgress, summary
-        from gemmazero.data.prepare import Prepared, preparing
+        from gemmazero.data.events import Prepared
+        from gemmazero.data.prepare import preparing
 
         with PreparationProgress() as progress:
             for event in preparing(source, out, config, overwrite=overwrite):

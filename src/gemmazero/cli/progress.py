@@ -19,6 +19,7 @@ from gemmazero.training.events import (
     Stepped,
     Unsaved,
     Validated,
+    Waiting,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class PlainProgress:
                 console.say(fetched(event))
             case Pushed():
                 console.say(f"step {event.step:,} is on the Hub, in {event.repo}")
-            case Rejected() | Skipped() | RolledBack() | Unsaved() | PushFailed():
+            case Rejected() | Skipped() | RolledBack() | Unsaved() | Waiting() | PushFailed():
                 console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -104,7 +105,7 @@ class LiveProgress:
             self._live.start()
         elif isinstance(event, Fetched):
             console.say(fetched(event))
-        elif isinstance(event, Rejected | Skipped | RolledBack | Unsaved | PushFailed):
+        elif isinstance(event, Rejected | Skipped | RolledBack | Unsaved | Waiting | PushFailed):
             console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -153,7 +154,7 @@ def fetched(event: Fetched) -> str:
     return f"brought step {event.step:,} from {event.repo}, verified, in {units.duration(event.seconds)}"
 
 
-def warning(event: Rejected | Skipped | RolledBack | Unsaved | PushFailed) -> str:
+def warning(event: Rejected | Skipped | RolledBack | Unsaved | Waiting | PushFailed) -> str:
     """Something that went wrong and did not end the run, in a line."""
     match event:
         case Rejected():
@@ -170,4 +171,6 @@ def warning(event: Rejected | Skipped | RolledBack | Unsaved | PushFailed) -> st
             since = f" for {units.duration(event.behind_seconds)}" if event.behind_seconds >= 1 else ""
             again = f"; tried again in {units.duration(event.retry_seconds)}" if event.retry_seconds else ""
             told = f"step {event.step:,} is not on the Hub{since}, {there}: {event.reason}{again}"
+        case Waiting():
+            told = f"step {event.step + 1:,} waits for text: {event.reason}"
     return f"{console.styled('warning:', fg='yellow', bold=True)} {told}"

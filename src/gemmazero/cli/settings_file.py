@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from gemmazero.config import TrainConfig
+from gemmazero.config import STREAM_OPTIONS, PrepareConfig, TrainConfig
 from gemmazero.errors import ConfigError
 from gemmazero.regular_file import read_bytes
 
@@ -32,9 +32,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise ConfigError(f'{reason}: "{path}"', "--config takes a TOML file") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f'"{path}" is not TOML: {error}', "write a setting a line: steps = 300") from error
-    known: Mapping[str, Any] = dict.fromkeys(PLACES, str) | {
-        item.name: item.type for item in dataclasses.fields(TrainConfig)
-    }
+    of_train = {item.name: item.type for item in dataclasses.fields(TrainConfig)}
+    of_stream = {item.name: item.type for item in dataclasses.fields(PrepareConfig) if item.name in STREAM_OPTIONS}
+    known: Mapping[str, Any] = dict.fromkeys(PLACES, str) | of_train | of_stream
     for key, value in record.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)

@@ -84,6 +84,7 @@ class TwoSignals:
         self._first: Callable[[str], object] = _raise
         self._goes_on = f"to do it again:\n  {this_command()}"
         self._is_first = True
+        self._has_the_word = threading.Lock()  # nothing is said after what the second signal has to say
 
     def ask(self, first: Callable[[str], object], goes_on: str) -> None:
         """From now on the first signal calls ``first`` with its name, in the main thread, and ends nothing.
@@ -111,7 +112,8 @@ class TwoSignals:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._is_first:
             self._is_first = False
-            self._first(NAMES[number])
+            with self._has_the_word:
+                self._first(NAMES[number])
 
     def _count(self, reader: int) -> None:
         """Read the number of each signal, until the second one or until the writing end is closed."""
@@ -120,6 +122,7 @@ class TwoSignals:
             if numbers[0] in NAMES:
                 names.append(NAMES[numbers[0]])
             if len(names) == 2:
+                self._has_the_word.acquire()
                 cursor = _SHOW_CURSOR if os.isatty(2) else ""
                 say_at_once(f"{cursor}stopped at once by {names[-1]}; {self._goes_on}")
                 os._exit(exit_code(names[-1]))

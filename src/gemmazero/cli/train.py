@@ -9,10 +9,11 @@ from gemmazero.cli.follow import follow
 from gemmazero.cli.options import given, with_settings
 from gemmazero.cli.settings_file import read_settings
 from gemmazero.cli.signals import TwoSignals
-from gemmazero.config import DEFAULT_SOURCE, TrainConfig
+from gemmazero.config import DEFAULT_SOURCE, STREAM_OPTIONS, PrepareConfig, TrainConfig
 from gemmazero.presets import DEFAULT_PRESET, PRESETS
 
 
+@with_settings(PrepareConfig, only=STREAM_OPTIONS, panel="The source, with --stream")
 @with_settings(TrainConfig, defaults={name: "the preset's" for preset in PRESETS.values() for name in preset.train})
 def train(
     context: typer.Context,

@@ -1,25 +1,20 @@
 """Batches[n]: the tokens of step n, a pure function of seed and n."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from gemmazero.data.batch import Batch, Bookmark, Passage
 from gemmazero.data.shards import TokenShards
 from gemmazero.errors import DataError
 
 _READ_TOKENS = 2**24
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Windows of tokens; ``targets`` are the ``ids`` one place further on."""
-
-    ids: Tensor  # int64 (B, T)
-    targets: Tensor  # int64 (B, T)
+_STARTS_AT_ONCE = 4096
 
 
 class Batches:
@@ -27,10 +22,21 @@ class Batches:
 
     A window is ``sequence_length`` + 1 tokens and shares its last one with its successor. Where they do not fill the
     split exactly, each epoch leaves out other tokens at the two ends. A batch may end one epoch and begin the next.
-    Raises DataError for a split smaller than one window.
+    With ``mask_documents`` a batch says where its documents are. Raises DataError for a split smaller than one window.
     """
 
-    def __init__(self, shards: TokenShards, *, batch_size: int, sequence_length: int, seed: int) -> None:
+    away = ""
+    """Its files are always there."""
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        *,
+        batch_size: int,
+        sequence_length: int,
+        seed: int,
+        mask_documents: bool = False,
+    ) -> None:
         self.windows = (len(shards) - 1) // sequence_length
         """How many windows an epoch has."""
         if self.windows < 1:
@@ -42,25 +48,36 @@ class Batches:
         self._shards = shards
         self._batch_size, self._sequence_length, self._seed = batch_size, sequence_length, seed
         self._end_id = shards.manifest.end_id
+        self._mask_documents = mask_documents
         self._spare_tokens = (len(shards) - 1) % sequence_length
+        self._starts_known: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def __getitem__(self, number: int) -> Batch:
         """Batch ``number`` of the run, 0 for the first; there is no last."""
         if number < 0:
             raise IndexError(f"batch {number}")
         windows = np.empty((self._batch_size, self._sequence_length + 1), dtype=np.int64)
-        for row, start in enumerate(self._starts(number)):
+        for row, start in enumerate(self._starts(number).tolist()):
             windows[row] = self._shards.read(start, start + self._sequence_length + 1)
         tokens = torch.from_numpy(windows)
         # Owned and aligned: a matrix product may round differently for a tensor that begins between two 16-byte lines.
-        return Batch(ids=tokens[:, :-1].clone(), targets=tokens[:, 1:].clone())
+        ids, targets = tokens[:, :-1].clone(), tokens[:, 1:].clone()
+        return Batch.of(ids, targets, self._end_id if self._mask_documents else None)
 
-    def documents(self, number: int) -> list[tuple[int, int]]:
+    def starting_at(self, number: int, bookmark: Bookmark | None = None) -> Iterator[Passage]:  # noqa: ARG002
+        """The batches from ``number`` on, which is all that it takes to find them."""
+        for one in count(number):
+            yield Passage(self[one], partial(self.documents, one))
+
+    def close(self) -> None:
+        """Nothing is ever waited for."""
+
+    def documents(self, number: int) -> list[list[int]]:
         """For each window of batch ``number`` its first and its last document, counted from 0 in the split.
 
         It reads the split up to there: for a report, not for every step.
         """
-        starts = self._starts(number)
+        starts = self._starts(number).tolist()
         ends = [start + self._sequence_length for start in starts]  # of the last target
         places = sorted({*starts, *ends})
         counted, before, documents = 0, 0, {}
@@ -68,18 +85,29 @@ class Batches:
             for start in range(before, place, _READ_TOKENS):
                 counted += int((self._shards.read(start, min(start + _READ_TOKENS, place)) == self._end_id).sum())
             before, documents[place] = place, counted
-        return [(documents[start], documents[end]) for start, end in zip(starts, ends, strict=True)]
+        return [[documents[start], documents[end]] for start, end in zip(starts, ends, strict=True)]
 
-    def _starts(self, number: int) -> list[int]:
-        """Where in the split the windows of batch ``number`` begin, out of the endless sequence of epochs."""
-        places = np.arange(number * self._batch_size, (number + 1) * self._batch_size)
+    def _starts(self, number: int) -> NDArray[np.int64]:
+        """Where in the split the windows of batch ``number`` begin, out of the endless sequence of epochs.
+
+        They are found for many batches at once, the last of which are kept: a permutation of few costs as much.
+        """
+        together = max(1, min(_STARTS_AT_ONCE, self.windows) // self._batch_size)
+        if number // together != self._starts_known[0]:
+            first = number // together * together * self._batch_size
+            self._starts_known = number // together, self._starts_of(first, together * self._batch_size)
+        place = number % together * self._batch_size
+        return self._starts_known[1][place : place + self._batch_size]
+
+    def _starts_of(self, first: int, count: int) -> NDArray[np.int64]:
+        places = np.arange(first, first + count)
         starts = np.empty_like(places)
         for epoch in np.unique(places // self.windows):
             inside = places // self.windows == epoch
             order = permute(places[inside] % self.windows, self.windows, f"order {self._seed} {epoch}")
             offset = self._offset(int(epoch))
             starts[inside] = order * self._sequence_length + offset
-        return [int(start) for start in starts]
+        return starts
 
     def _offset(self, epoch: int) -> int:
         """How many of the tokens that fill no window are left out at the beginning, the others at the end."""

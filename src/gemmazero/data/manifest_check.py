@@ -9,7 +9,7 @@ from gemmazero.errors import UsageError
 
 _TEXTS = ("source", "tokenizer", "tokenizer_digest")
 _TEXTS_OR_NONE = ("subset", "revision")
-_COUNTS = ("dropped_short", "dropped_invalid")
+_COUNTS = ("dropped_short", "dropped_invalid", "duplicates", "validation_in_training")
 _OTHERS = ("format_version", "options", "vocab_size", "end_id", "dtype", "round_trip", "splits", "files")
 
 

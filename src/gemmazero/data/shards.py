@@ -1,15 +1,16 @@
-"""TokenShards: token files and their manifest, written and read. The format is ``docs/data-folder.md``."""
+"""TokenShards: token files and their manifest, read. The format is ``docs/data-folder.md``."""
 
 import dataclasses
 import hashlib
 import json
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,6 @@ from gemmazero.regular_file import leads_out, open_regular, read_bytes
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 MANIFEST = "manifest.json"
-TOKENS_A_FILE = 2**27
 
 _READ_BYTES = 2**24
 
@@ -48,7 +48,9 @@ class FileFacts:
 class Manifest:
     """Everything there is to know about a data folder: the contents of its ``manifest.json``.
 
-    ``round_trip`` is the share of a sample of the documents that the tokenizer gives back unchanged.
+    ``round_trip`` is the share of a sample of the documents that the tokenizer gives back unchanged. ``duplicates`` are
+    the exact copies that were left out, ``validation_in_training`` the documents of the source's own validation split
+    that stood in its training text too.
     """
 
     source: str
@@ -63,6 +65,8 @@ class Manifest:
     splits: Mapping[Split, SplitFacts]
     dropped_short: int
     dropped_invalid: int
+    duplicates: int
+    validation_in_training: int
     files: Mapping[str, FileFacts]
     format_version: int = 1
 
@@ -153,8 +157,8 @@ class TokenShards:
         if split not in SPLITS:
             raise DataError(f'no split "{split}" in "{folder}"', f"one of {', '.join(SPLITS)}")
         self._files = [self._mapped(name) for name in self.manifest.token_files(split)]
-        self._ends = np.cumsum([len(file) for file in self._files], dtype=np.int64)
-        held = int(self._ends[-1]) if self._files else 0
+        self._ends = list(accumulate(len(file) for file in self._files))
+        held = self._ends[-1] if self._files else 0
         if held != self.manifest.splits[split].tokens:
             raise _damaged(
                 self.folder, f"{held} {split} tokens where {MANIFEST} counts {self.manifest.splits[split].tokens}"
@@ -182,10 +186,10 @@ class TokenShards:
             raise IndexError(f"tokens {start} to {stop} of {len(self)}")
         ids = np.empty(stop - start, dtype=self.manifest.dtype)
         filled = 0
-        index = int(np.searchsorted(self._ends, start, side="right"))
+        index = bisect_right(self._ends, start)
         while filled < len(ids):
             file = self._files[index]
-            offset = start + filled - (int(self._ends[index]) - len(file))
+            offset = start + filled - (self._ends[index] - len(file))
             piece = file[offset : offset + len(ids) - filled]
             ids[filled : filled + len(piece)] = piece
             filled += len(piece)
@@ -214,65 +218,6 @@ class TokenShards:
                 return np.asarray(np.memmap(file, dtype=self.manifest.dtype, mode="r"))  # plain arrays slice faster
         except OSError as error:
             raise _damaged(self.folder, f'"{name}" cannot be read: {error.strerror}') from error
-
-
-class ShardWriter:
-    """Writes the tokens of one split: ``train-00000.bin``, ``train-00001.bin``, … of ``tokens_a_file`` ids each.
-
-    A context manager; ``files`` is complete when it is left.
-    """
-
-    def __init__(self, folder: Path, split: Split, vocab_size: int, *, tokens_a_file: int = TOKENS_A_FILE) -> None:
-        self.files: dict[str, FileFacts] = {}
-        self.tokens = 0
-        self._folder, self._split, self._vocab_size, self._tokens_a_file = folder, split, vocab_size, tokens_a_file
-        self._dtype = token_dtype(vocab_size)
-        self._file: BinaryIO | None = None
-
-    def append(self, ids: NDArray[Any]) -> None:
-        """Write ``ids`` after those written before. Raises DataError for an id beyond the vocabulary."""
-        if len(ids) and int(ids.max()) >= self._vocab_size:
-            raise DataError(f"the tokenizer gave id {int(ids.max())}, beyond its {self._vocab_size} ids")
-        while len(ids):
-            if self._file is None:
-                self._open_next()
-            room = self._tokens_a_file - self.tokens % self._tokens_a_file
-            self._write(ids[:room].astype(self._dtype).tobytes())
-            self.tokens += len(ids[:room])
-            ids = ids[room:]
-            if self.tokens % self._tokens_a_file == 0:
-                self._finish()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is None:
-            return
-        if error is None:
-            self._finish()
-        else:
-            self._file.close()
-
-    def _open_next(self) -> None:
-        self._name = f"{self._split}-{len(self.files):05d}.bin"
-        self._file = (self._folder / self._name).open("xb", buffering=0)
-        self._sha256 = hashlib.sha256()
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:  # an unbuffered write may take only a part
-            written = cast(BinaryIO, self._file).write(view)
-            self._sha256.update(view[:written])
-            view = view[written:]
-
-    def _finish(self) -> None:
-        file = cast(BinaryIO, self._file)
-        self.files[self._name] = FileFacts(bytes=file.tell(), sha256=self._sha256.hexdigest())
-        file.close()
-        self._file = None
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:

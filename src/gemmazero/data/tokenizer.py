@@ -14,10 +14,19 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders
 
+from gemmazero.data.hub_tokenizer import downloaded_tokenizer, is_on_hub
 from gemmazero.data.tokenizer_file import read_special_tokens, read_tokenizer
-from gemmazero.data.vocabulary import END_OF_DOCUMENT, byte_vocabulary, gpt2_vocabulary, trained_vocabulary
+from gemmazero.data.vocabulary import (
+    END_OF_DOCUMENT,
+    byte_vocabulary,
+    encode_bytes,
+    encode_joined,
+    gpt2_vocabulary,
+    trained_vocabulary,
+)
 from gemmazero.errors import DataError, UsageError
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 TURN_TOKENS = ("<start_of_turn>", "<end_of_turn>")
 CHAT_TEMPLATE = """\
 {%- if messages[0]['role'] == 'system' -%}
@@ -41,7 +50,7 @@ CHAT_TEMPLATE = """\
 """  # Gemma 3's, for text alone and without <bos>: our documents do not begin with one
 
 _END_TOKENS = ("<|endoftext|>", "<eos>", "</s>", "<|end_of_text|>")  # where no tokenizer_config.json names one
-_CHOICES = "gpt2, bytes, bpe:SIZE (such as bpe:8192), or a tokenizer.json or its folder"
+_CHOICES = "gpt2, bytes, bpe:SIZE (such as bpe:8192), a tokenizer.json or its folder, or a Hub id"
 
 
 class Tokenizer:
@@ -54,7 +63,7 @@ class Tokenizer:
         backend: what the ``tokenizers`` library made or read; it is owned from here on.
         name: what people call it.
         end_token: the token that ends every document.
-        encode_fast: a faster equal of the backend's encoding, text → ids, where there is one.
+        encode_fast: a faster equal of ``encode_documents``, where there is one.
         config: what a foreign ``tokenizer_config.json`` says of special tokens and chat, kept by ``save``.
     """
 
@@ -64,7 +73,7 @@ class Tokenizer:
         name: str,
         end_token: str,
         *,
-        encode_fast: Callable[[str], NDArray[Any]] | None = None,
+        encode_fast: Callable[[Sequence[str]], NDArray[Any]] | None = None,
         config: dict[str, str] | None = None,
     ) -> None:
         backend.no_truncation()
@@ -132,13 +141,17 @@ class Tokenizer:
         return None if start is None or end is None else (start, end)
 
     @property
+    def control_ids(self) -> set[int]:
+        """The ids of all special tokens, which no text becomes."""
+        return {id_ for id_, token in self._backend.get_added_tokens_decoder().items() if token.special}
+
+    @property
     def needed_embeddings(self) -> int:
         """The largest id that text, an end of document or a turn can give, + 1.
 
         Other special tokens may lie beyond it: Gemma 3's text models share a tokenizer with those that see images.
         """
-        special = {id_ for id_, token in self._backend.get_added_tokens_decoder().items() if token.special}
-        ordinary = set(self._backend.get_vocab().values()) - special
+        ordinary = set(self._backend.get_vocab().values()) - self.control_ids
         return max(ordinary | {self.end_id, *(self.turn_ids or ())}) + 1
 
     @property
@@ -175,9 +188,8 @@ class Tokenizer:
     def encode_documents(self, texts: Sequence[str]) -> NDArray[Any]:
         """The ids of all documents in one flat array of ``dtype``, ``end_id`` after each."""
         if self._encode_fast:
-            documents: list[Any] = [self._encode_fast(_valid(text)) for text in texts]
-        else:
-            documents = self._encode(texts)
+            return self._encode_fast([_valid(text) for text in texts])
+        documents = self._encode(texts)
         flat = np.empty(sum(map(len, documents)) + len(documents), self.dtype)
         position = 0
         for ids in documents:
@@ -185,6 +197,15 @@ class Tokenizer:
             flat[position + len(ids)] = self.end_id
             position += len(ids) + 1
         return flat
+
+    @property
+    def documents_encoder(self) -> Callable[[Sequence[str]], NDArray[Any]]:
+        """``encode_documents`` for valid Unicode, to be pickled: it brings no more along than it needs."""
+        return self._encode_fast or self.encode_documents
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self._backend.encode_special_tokens = True  # which is not pickled
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``: special tokens show as theirs, invalid UTF-8 as U+FFFD, unknown ids as nothing."""
@@ -222,36 +243,35 @@ class Tokenizer:
 
 
 def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens: bool) -> Tokenizer:
-    """The tokenizer that ``--tokenizer`` names: gpt2, bytes, bpe:SIZE, or a ``tokenizer.json`` or its folder.
+    """The tokenizer that ``--tokenizer`` names: gpt2, bytes, bpe:SIZE, a ``tokenizer.json`` or its folder, a Hub id.
 
     Args:
         spec: the name. SIZE counts everything: 256 bytes, merges, special tokens.
         texts: opens the documents that bpe:SIZE is trained on; not called for any other.
         turn_tokens: add <start_of_turn> and <end_of_turn>, after all else, where absent.
 
-    A tokenizer from a file comes without its prompt template. Raises UsageError for an unknown name or a size out of
-    range, DataError for a tokenizer that cannot be had.
+    A tokenizer from a file or the Hub comes without its prompt template. Raises UsageError for an unknown name or a
+    size out of range, DataError or HubError for a tokenizer that cannot be had.
     """
     kind, _, size = spec.partition(":")
     if spec == "gpt2":
         backend, encoding = gpt2_vocabulary()
-        encode_fast = partial(encoding.encode_to_numpy, disallowed_special=())
+        encode_fast = partial(encode_joined, encoding)
         tokenizer = Tokenizer(backend, spec, END_OF_DOCUMENT, encode_fast=encode_fast)
     elif spec == "bytes":
-        tokenizer = Tokenizer(byte_vocabulary(), spec, END_OF_DOCUMENT, encode_fast=_utf8)
+        tokenizer = Tokenizer(byte_vocabulary(), spec, END_OF_DOCUMENT, encode_fast=encode_bytes)
     elif kind == "bpe":
         backend = trained_vocabulary(size, lambda: map(_valid, texts()), turn_tokens=turn_tokens)
         tokenizer = Tokenizer(backend, f"bpe:{int(size)}", END_OF_DOCUMENT)
+    elif is_on_hub(spec):
+        tokenizer = Tokenizer.load(downloaded_tokenizer(spec)).without_prompt_template()
+        tokenizer.name = spec.partition("@")[0]
     elif Path(spec).name != spec or Path(spec).exists():
         tokenizer = Tokenizer.load(Path(spec)).without_prompt_template()
     else:
         close = difflib.get_close_matches(spec, ("gpt2", "bytes", "bpe:8192"), n=1)
         raise UsageError(f'unknown tokenizer "{spec}"', f"did you mean {close[0]}?" if close else _CHOICES)
     return tokenizer.with_turn_tokens() if turn_tokens else tokenizer
-
-
-def _utf8(text: str) -> NDArray[Any]:
-    return np.frombuffer(text.encode(), np.uint8)
 
 
 def _valid(text: str) -> str:

@@ -15,7 +15,7 @@ from gemmazero.json_file import parse_json, read_json
 from gemmazero.regular_file import read_bytes
 
 MOST_IDS = 2**24
-_LARGEST_FILE = 48 * 2**20  # bytes; Gemma 3's has 33 million
+LARGEST_FILE = 48 * 2**20  # bytes; Gemma 3's has 33 million
 _MOST_COMMAS, _MOST_BRACKETS = 3 * 2**19, 2**20  # Gemma 3's: 1.3 and 0.5 million
 _MOST_TOKENS = 2**20  # and merges: Gemma 3 has 0.8 million of both
 _MOST_ADDED_TOKENS = 2**17
@@ -27,7 +27,7 @@ _LARGEST_TEXT_FILE = 2**20  # bytes of a chat template
 _ENCODING, _DECODING = ("normalizer", "pre_tokenizer", "post_processor"), ("decoder",)
 _GROWTH = {"ByteLevel": 4, "Metaspace": 2, "NFD": 4, "NFKD": 18, "NFKC": 18}  # of a character
 _SETTINGS = (str, int, float, bool, type(None))
-_ANOTHER = "gpt2, bytes, bpe:SIZE (such as bpe:8192), or a tokenizer.json or its folder"
+_ANOTHER = "gpt2, bytes, bpe:SIZE (such as bpe:8192), a tokenizer.json or its folder, or a Hub id"
 _AGAIN = "check its rights, or copy it again from where it came from"
 
 
@@ -36,7 +36,7 @@ def read_tokenizer(file: Path) -> tuple[bytes, dict[str, int]]:
 
     Raises DataError where there is none.
     """
-    data = _bytes(file, _LARGEST_FILE)
+    data = _bytes(file, LARGEST_FILE)
     try:
         return data, _checked(data)
     except ValueError as error:

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import tiktoken
 import tokenizers
+from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from gemmazero.errors import DataError, UsageError
@@ -18,6 +21,7 @@ BYTE_CHARACTERS = "".join(chr(byte if byte in _PRINTABLE else 256 + _OTHERS.inde
 """The character by which a byte-level vocabulary, GPT-2's or an heir's, spells each byte."""
 
 _LARGEST_SIZE = 200_000
+_JOINED = 64  # documents; more are no faster
 _GPT2_FILES = tuple(  # as tiktoken names them, and caches them by the SHA-1 of that name
     f"https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/{name}" for name in ("vocab.bpe", "encoder.json")
 )
@@ -52,6 +56,30 @@ def ranked_vocabulary(encoding: tiktoken.Encoding) -> tokenizers.Tokenizer:
 def byte_vocabulary() -> tokenizers.Tokenizer:
     """The 256 bytes, each under its own value, and the end of a document as 256."""
     return _byte_level([bytes([byte]) for byte in range(256)], [])
+
+
+def encode_joined(encoding: tiktoken.Encoding, texts: Sequence[str]) -> NDArray[Any]:
+    """The ids of all documents in a flat uint16 array, each with the end of a document after it, as of each alone.
+
+    They are encoded together, with that token between them: half again as fast as one by one. Where a document holds
+    its text, which stays text, each of them is encoded by itself.
+    """
+    arrays: list[Any] = []
+    for start in range(0, len(texts), _JOINED):
+        some = texts[start : start + _JOINED]
+        joined = END_OF_DOCUMENT.join([*some, ""])
+        if joined.count(END_OF_DOCUMENT) == len(some):
+            arrays.append(encoding.encode_to_numpy(joined, allowed_special={END_OF_DOCUMENT}))
+        else:
+            for text in some:
+                arrays += [encoding.encode_to_numpy(text, disallowed_special=()), [encoding.eot_token]]
+    return np.concatenate([np.empty(0, "<u2"), *arrays], dtype="<u2", casting="unsafe")
+
+
+def encode_bytes(texts: Sequence[str]) -> NDArray[Any]:
+    """The same with ``byte_vocabulary``."""
+    arrays = [part for text in texts for part in (np.frombuffer(text.encode(), np.uint8), [256])]
+    return np.concatenate([np.empty(0, "<u2"), *arrays], dtype="<u2", casting="unsafe")
 
 
 def trained_vocabulary(size: str, documents: Callable[[], Iterable[str]], *, turn_tokens: bool) -> tokenizers.Tokenizer:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gemmazero.data.batch import Batch
 from gemmazero.data.shards import TokenShards
 from gemmazero.errors import CheckpointError, DataError
 from gemmazero.model.gemma import Gemma
@@ -37,10 +38,14 @@ def evaluate(
     *,
     sequence_length: int,
     windows: Sequence[int] | None = None,
+    mask_documents: bool = False,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Evaluation:
     """The last of ``evaluating``'s results: over every window, or over those in ``windows``."""
-    results = evaluating(model, shards, sequence_length=sequence_length, windows=windows, autocast=autocast)
+    results = evaluating(
+        model, shards, sequence_length=sequence_length, windows=windows, mask_documents=mask_documents,
+        autocast=autocast,
+    )  # fmt: skip
     return deque(results, maxlen=1).pop()
 
 
@@ -50,16 +55,18 @@ def evaluating(
     *,
     sequence_length: int,
     windows: Sequence[int] | None = None,
+    mask_documents: bool = False,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Generator[Evaluation, None, None]:
     """The result so far, after each batch of windows.
 
     Window ``i`` predicts tokens ``i·T + 1 … (i+1)·T`` from those before them within it: disjoint windows of
     ``sequence_length`` T, the last partial one included, so every token but the split's first is predicted once.
+    With ``mask_documents`` those of a token's own document alone are looked at.
     Bits per byte = nats a token · predictions in the split / ln 2 / the split's bytes of text.
 
     Raises:
-        DataError: the split holds fewer than two tokens.
+        DataError: the split holds fewer than two tokens, or one that the model does not have.
         CheckpointError: the model gives what is no number.
     """
     predictions = len(shards) - 1
@@ -73,9 +80,15 @@ def evaluating(
     model.eval()
     try:
         for some in _alike(windows, predictions // sequence_length, max(1, _TOKENS_AT_ONCE // sequence_length)):
-            ids = torch.stack([_window(shards, index, sequence_length) for index in some]).to(device)
+            ids = torch.stack([_window(shards, index, sequence_length) for index in some])
+            if (largest := int(ids.max())) >= model.config.vocab_size:
+                raise DataError(
+                    f'"{shards.folder}" holds token {largest}, the model has {model.config.vocab_size}',
+                    "prepare the text with the model's tokenizer: --tokenizer MODEL_FOLDER",
+                )
+            ids = ids.to(device)
             with torch.inference_mode(), autocast():
-                batch_nats, batch_correct = _score(model, ids)
+                batch_nats, batch_correct = _score(model, ids, shards.manifest.end_id if mask_documents else None)
             nats, correct, tokens = nats + batch_nats, correct + batch_correct, tokens + ids[:, 1:].numel()
             loss = nats / tokens
             if not math.isfinite(loss):
@@ -113,9 +126,10 @@ def _window(shards: TokenShards, index: int, sequence_length: int) -> Tensor:
     return torch.from_numpy(tokens.astype("int64"))
 
 
-def _score(model: Gemma, ids: Tensor) -> tuple[float, int]:
+def _score(model: Gemma, ids: Tensor, end_id: int | None) -> tuple[float, int]:
     """Summed nats and right guesses for every token but the first of each row, a chunk of logits at a time."""
-    hidden, targets = model.hidden(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()
+    batch = Batch.of(ids[:, :-1], ids[:, 1:], end_id)
+    hidden, targets = model.hidden(batch.ids, documents=batch.documents).flatten(0, 1), batch.targets.flatten()
     nats, correct = 0.0, 0
     for start in range(0, len(targets), _ROWS_AT_ONCE):
         logits, wanted = model.logits(hidden[start : start + _ROWS_AT_ONCE]), targets[start : start + _ROWS_AT_ONCE]

@@ -71,7 +71,9 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, s
     return (weights.view(batch, groups, -1, scores.shape[-1]) @ values).view(queries.shape)
 
 
-def visible(queries: Tensor, keys: Tensor, window: int | None, padding: Tensor | None) -> Tensor:
+def visible(
+    queries: Tensor, keys: Tensor, window: int | None, padding: Tensor | None, documents: Tensor | None = None
+) -> Tensor:
     """Which keys each query may look at: those up to itself, ``window`` of them at most, none of the padding.
 
     Args:
@@ -79,9 +81,10 @@ def visible(queries: Tensor, keys: Tensor, window: int | None, padding: Tensor |
         keys: (S) positions.
         window: positions a query sees, itself included; None sees all.
         padding: (B) how many positions each row was padded with on the left.
+        documents: (B, T) which document each position belongs to, where a query sees its own alone; then S is T.
 
     Returns:
-        bool, (T, S), or (B, 1, T, S) where there is padding.
+        bool, (T, S), or (B, 1, T, S) where there is padding, or there are documents.
     """
     distance = queries[:, None] - keys
     seen = distance >= 0
@@ -90,4 +93,13 @@ def visible(queries: Tensor, keys: Tensor, window: int | None, padding: Tensor |
     if padding is not None:
         real = keys >= padding[:, None]  # (B, S)
         seen = seen & real[:, None, None, :] | (distance == 0)  # padding sees itself: a softmax over nothing is NaN
+    if documents is not None:
+        seen = seen & (documents[:, None, :, None] == documents[:, None, None, :])
     return seen
+
+
+def positions_within(documents: Tensor) -> Tensor:
+    """(B, T) → int64 (B, T): each token's place in its document, 0 for the first; the documents' numbers never fall."""
+    places = torch.arange(documents.shape[1], device=documents.device)
+    begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
+    return places - (places * begins).cummax(dim=1).values

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gemmazero.config import LayerType, ModelConfig
-from gemmazero.model.attention import Attention, visible
+from gemmazero.model.attention import Attention, positions_within, visible
 from gemmazero.model.cache import Cache, LayerCache
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.rope import Rotation
@@ -31,13 +31,17 @@ class Gemma(nn.Module):
         """(V, D): the embedding where it is tied, else the head's own matrix."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
 
-    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
-        """int64 (B, T) → float32 (B, T, V). With a cache, ``ids`` are the positions after those already in it."""
-        return self.logits(self.hidden(ids, cache))
+    def forward(self, ids: Tensor, cache: Cache | None = None, documents: Tensor | None = None) -> Tensor:
+        """int64 (B, T) → float32 (B, T, V). With a cache, ``ids`` are the positions after those already in it.
 
-    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        ``documents`` (B, T), never falling along T, says which document each token belongs to: attention stays inside
+        of it, and positions begin at 0 in each. There is no cache then.
+        """
+        return self.logits(self.hidden(ids, cache, documents))
+
+    def hidden(self, ids: Tensor, cache: Cache | None = None, documents: Tensor | None = None) -> Tensor:
         """int64 (B, T) → (B, T, D): what the output matrix turns into logits."""
-        states: Tensor = self.model(ids, cache)
+        states: Tensor = self.model(ids, cache, documents)
         return states
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -72,8 +76,9 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: Cache | None = None, documents: Tensor | None = None) -> Tensor:
         """int64 (B, T) → (B, T, D)."""
+        assert cache is None or documents is None
         weight = self.embed_tokens.weight
         scale = torch.tensor(self.config.hidden_size**0.5, dtype=weight.dtype)  # rounded to the weights' dtype
         x = F.embedding(ids, weight) * scale.to(ids.device)
@@ -81,7 +86,8 @@ class Decoder(nn.Module):
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
         padding = None if cache is None else cache.padding
         dtype = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else x.dtype
-        views = {kind: self._view(kind, positions, padding, dtype) for kind in set(self.config.layer_types)}
+        kinds = set(self.config.layer_types)
+        views = {kind: self._view(kind, positions, padding, documents, dtype) for kind in kinds}
         through = self.through if self.training else through_block
         for index, (block, kind) in enumerate(zip(self.layers, self.config.layer_types, strict=True)):
             rotation, mask = views[kind]
@@ -95,12 +101,19 @@ class Decoder(nn.Module):
         return normal
 
     def _view(
-        self, kind: LayerType, positions: Tensor, padding: Tensor | None, dtype: torch.dtype
+        self,
+        kind: LayerType,
+        positions: Tensor,
+        padding: Tensor | None,
+        documents: Tensor | None,
+        dtype: torch.dtype,
     ) -> tuple[Rotation, Tensor | None]:
         """What every layer of one kind shares: its rotation, and which keys each query sees."""
         config = self.config
         slides = kind == "sliding_attention"
         real = positions if padding is None else (positions - padding[:, None]).clamp(min=0)
+        if documents is not None:
+            real = positions_within(documents)
         if slides and config.is_gemma3:
             rotation = Rotation(real, config.head_dim, config.rope_local_base_freq, 1.0, dtype)
         else:
@@ -110,7 +123,7 @@ class Decoder(nn.Module):
         end = int(positions[-1]) + 1
         first = max(0, end - len(positions) - config.sliding_window + 1) if slides else 0
         keys = torch.arange(first, end, device=positions.device)
-        return rotation, visible(positions, keys, config.sliding_window if slides else None, padding)
+        return rotation, visible(positions, keys, config.sliding_window if slides else None, padding, documents)
 
 
 class Block(nn.Module):

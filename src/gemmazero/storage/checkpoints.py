@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from gemmazero.config import ModelConfig
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.folder import discard, require_space, write_file
@@ -20,7 +21,7 @@ from gemmazero.storage.checkpoint import (
     save_checkpoint,
     step_of,
 )
-from gemmazero.storage.locate import BEST_FILE, CHECKPOINTS
+from gemmazero.storage.locate import BEST_FILE, CHECKPOINTS, RUN_FILE
 from gemmazero.storage.model_folder import save_model
 from gemmazero.storage.state_check import check_state
 
@@ -157,10 +158,13 @@ class Checkpoints:
             checkpoint = Checkpoint.open(folder)
             checkpoint.verify()
             check_state(checkpoint)
-        except CheckpointError as error:
+            model = ModelConfig.read(folder / "config.json")
+        except (CheckpointError, ConfigError) as error:
             return Inspection(step=step_of(folder) or 0, folder=folder, bytes=0, reason=error.message)
         if checkpoint.run_id != self.config.run_id:
             return _inspection(checkpoint, f'"{folder}" belongs to another run than "{self.run}"')
+        if model != self.config.model:
+            return _inspection(checkpoint, f'"{folder}" holds another model than "{self.run / RUN_FILE}" describes')
         if checkpoint.step > self.config.train.steps:
             return _inspection(checkpoint, f'"{folder}" is beyond the {self.config.train.steps} steps of the run')
         return _inspection(checkpoint)

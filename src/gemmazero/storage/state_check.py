@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from gemmazero.data.stream import BOOKMARK
 from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.json_file import parse_json
 from gemmazero.regular_file import read_bytes
@@ -52,13 +53,18 @@ def _is_best(value: Any) -> bool:
     )
 
 
+def _is_bookmark(value: Any) -> bool:
+    """Whether this is None, or says where in a stream a batch begins."""
+    return value is None or (isinstance(value, dict) and set(value) == BOOKMARK and all(map(_is_count, value.values())))
+
+
 def _is_dict(value: Any) -> bool:
     return isinstance(value, dict)
 
 
 _COUNTS = ("step", "batch", "tokens", "validated_step", "skipped_in_a_row", "skips", "rollbacks")
 _RECORD: dict[str, Callable[[Any], bool]] = dict.fromkeys(_COUNTS, _is_count) | {
-    "loss": _is_number_or_none, "best": _is_best, "scaler": _is_dict, "environment": _is_dict,
+    "loss": _is_number_or_none, "best": _is_best, "bookmark": _is_bookmark, "scaler": _is_dict, "environment": _is_dict,
 }  # fmt: skip
 
 

@@ -6,8 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from gemmazero.config import PrepareConfig
-from gemmazero.data.prepare import PrepareEvent, default_folder, preparing
-from gemmazero.data.shards import MANIFEST
+from gemmazero.data.batches import Batches
+from gemmazero.data.events import PrepareEvent
+from gemmazero.data.feed import Readable
+from gemmazero.data.prepare import default_folder, preparing
+from gemmazero.data.shards import MANIFEST, Manifest, TokenShards
+from gemmazero.data.stream import Stream, document_digests
+from gemmazero.data.stream_source import StreamSource
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import DataError
 from gemmazero.run_config import DataReference, RunConfig
@@ -58,9 +63,39 @@ def prepared_again(given: str | None, recorded: DataReference) -> Preparing:
     return data
 
 
+def batches_of(config: RunConfig, stream: StreamSource | None) -> Readable:
+    """What the run reads its batches from: its data folder, or ``stream``."""
+    settings, folder = config.train, Path(config.data.folder)
+    if stream is not None:
+        return Stream(
+            stream.parts,
+            tokenizer_of(config),
+            set(document_digests(TokenShards(folder, "validation"))),
+            batch_size=settings.batch_size,
+            sequence_length=settings.sequence_length,
+            seed=settings.seed,
+            min_characters=stream.config.min_characters,
+            mask_documents=settings.mask_documents,
+        )
+    return Batches(
+        TokenShards(folder, "train"),
+        batch_size=settings.batch_size,
+        sequence_length=settings.sequence_length,
+        seed=settings.seed,
+        mask_documents=settings.mask_documents,
+    )
+
+
 def tokenizer_of(config: RunConfig) -> Tokenizer:
-    """The data's. Raises DataError where it is not the one that the run began with."""
-    tokenizer = Tokenizer.load(Path(config.data.folder))
+    """The data's. Raises DataError where it is not the one that the run began with, or that made the tokens."""
+    folder = Path(config.data.folder)
+    tokenizer, manifest = Tokenizer.load(folder), Manifest.read(folder)
+    if (tokenizer.vocab_size, tokenizer.end_id) != (manifest.vocab_size, manifest.end_id):
+        raise DataError(
+            f'the tokens in "{folder}" are not of its tokenizer: {MANIFEST} counts {manifest.vocab_size} ids, '
+            f"{manifest.end_id} ends a document; the tokenizer has {tokenizer.vocab_size} and {tokenizer.end_id}",
+            "gemmazero prepare … --overwrite writes it anew",
+        )
     if tokenizer.without_prompt_template().digest != config.data.tokenizer_digest:
         raise DataError(
             f'the tokenizer in "{config.data.folder}" is not the one that the run began with',

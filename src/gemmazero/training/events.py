@@ -147,6 +147,14 @@ class RolledBack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """The documents of the batch after ``step`` are not there; ``reason`` says why. Training goes on when they are."""
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stopped:
     """The run was asked to stop; everything up to ``step`` is saved. ``validation_loss`` is the best one's."""
 
@@ -168,6 +176,6 @@ class Finished:
 
 
 Event = (
-    Started | Resumed | Rejected | Stepped | Skipped | RolledBack | Validated | Saved | Unsaved | Fetched | Pushed
-    | PushFailed | Stopped | Finished
+    Started | Resumed | Rejected | Stepped | Skipped | RolledBack | Waiting | Validated | Saved | Unsaved | Fetched
+    | Pushed | PushFailed | Stopped | Finished
 )  # fmt: skip

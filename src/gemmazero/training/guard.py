@@ -14,8 +14,9 @@ from gemmazero.errors import GemmaZeroError, TrainingError
 from gemmazero.folder import write_file
 from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.model_folder import load_model
-from gemmazero.training.events import RolledBack, Skipped, Stepped
+from gemmazero.training.events import RolledBack, Skipped, Stepped, Waiting
 from gemmazero.training.record import Record
+from gemmazero.training.stop import Stop
 from gemmazero.training.trainer import Attempt, Trainer
 
 INCIDENTS = "incidents"
@@ -36,11 +37,11 @@ class Guard:
     none of the data since then again. All of that is a function of the run's settings, and holds across resumes.
     """
 
-    def __init__(self, trainer: Trainer, checkpoints: Checkpoints, record: Record) -> None:
-        self._trainer, self._checkpoints, self._record = trainer, checkpoints, record
+    def __init__(self, trainer: Trainer, checkpoints: Checkpoints, record: Record, stop: Stop) -> None:
+        self._trainer, self._checkpoints, self._record, self._stop = trainer, checkpoints, record, stop
 
-    def optimizer_step(self) -> Stepped | Skipped | RolledBack:
-        """Move the weights, or skip a batch, or go back.
+    def optimizer_step(self) -> Stepped | Skipped | RolledBack | Waiting:
+        """Move the weights, or skip a batch, or go back; or say why there is no batch yet.
 
         Raises:
             TrainingError: it has gone wrong too often, or there is no validated checkpoint to go back to.
@@ -48,6 +49,8 @@ class Guard:
         trainer = self._trainer
         if trainer.skipped_in_a_row >= SKIPS_IN_A_ROW:
             return self._roll_back()
+        if reason := trainer.feed.wait(trainer.batch, lambda: bool(self._stop.reason)):
+            return Waiting(step=trainer.step, reason=reason)
         attempt = trainer.attempt()
         reason = wrong_with(attempt.loss, attempt.gradient_norm, self._record.recent_losses(SPIKE_WINDOW))
         if not reason:
@@ -107,7 +110,7 @@ class Guard:
         known: dict[str, Any] = {
             "step": trainer.step + 1,
             "batch": trainer.batch,
-            "documents": trainer.batches.documents(trainer.batch),
+            "documents": trainer.feed.documents(trainer.batch),
             "reason": reason,
             "loss": str(attempt.loss),
             "gradient_norm": str(attempt.gradient_norm),

@@ -3,7 +3,18 @@
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from gemmazero.training.events import Event, Finished, RolledBack, Saved, Skipped, Stepped, Stopped, Unsaved, Validated
+from gemmazero.training.events import (
+    Event,
+    Finished,
+    RolledBack,
+    Saved,
+    Skipped,
+    Stepped,
+    Stopped,
+    Unsaved,
+    Validated,
+    Waiting,
+)
 
 
 class Trains(Protocol):
@@ -18,7 +29,7 @@ def train(
     *,
     steps: int,
     validate_every: int,
-    optimizer_step: Callable[[], Stepped | Skipped | RolledBack],
+    optimizer_step: Callable[[], Stepped | Skipped | RolledBack | Waiting],
     validate: Callable[[], Validated | None] | None,
     is_save_due: Callable[[], bool],
     save: Callable[[], Saved | Unsaved],

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from gemmazero.data.batches import Batches
-from gemmazero.data.prepare import PrepareEvent
+from gemmazero.data.events import PrepareEvent
+from gemmazero.data.feed import Feed
 from gemmazero.data.shards import TokenShards
+from gemmazero.data.stream_source import StreamSource
 from gemmazero.duration import seconds
-from gemmazero.errors import CheckpointError, GemmaZeroError, TrainingError
+from gemmazero.errors import CheckpointError, DataError, GemmaZeroError, HubError, TrainingError
 from gemmazero.folder import recover, recover_all, write_file
 from gemmazero.lock import clear_stale, locked
 from gemmazero.run_config import RunConfig
@@ -21,7 +22,7 @@ from gemmazero.runtime import choose_device, environment, environment_changes, s
 from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, step_of
 from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
-from gemmazero.training.data_folder import prepared, prepared_again, tokenizer_of, unless_stopped
+from gemmazero.training.data_folder import batches_of, tokenizer_of, unless_stopped
 from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Unsaved
 from gemmazero.training.guard import Guard, last_anchor
 from gemmazero.training.loop import train
@@ -31,6 +32,7 @@ from gemmazero.training.save_times import SaveTimes
 from gemmazero.training.settings import Request, extended, extension_told, recorded, resolve, with_data
 from gemmazero.training.starting import starting_model, take_up
 from gemmazero.training.stop import Stop
+from gemmazero.training.streaming import STREAM, data_of, stream_of
 from gemmazero.training.trainer import Trainer
 from gemmazero.training.validation import Validation
 
@@ -76,24 +78,25 @@ class Run:
     """A run, ready to go on from ``checkpoint``, or from its first step. ``Run.open`` makes it."""
 
     def __init__(
-        self, folder: Path, config: RunConfig, checkpoints: Checkpoints, checkpoint: Checkpoint | None, stop: Stop
+        self,
+        folder: Path,
+        config: RunConfig,
+        checkpoints: Checkpoints,
+        checkpoint: Checkpoint | None,
+        stop: Stop,
+        stream: StreamSource | None,
     ) -> None:
         self.folder, self.config, self.checkpoints, self.stop = folder, config, checkpoints, stop
         data, settings, device = Path(config.data.folder), config.train, choose_device(config.train.device)
         set_up(settings.threads)
         self.tokenizer = tokenizer_of(config)
-        batches = Batches(
-            TokenShards(data, "train"),
-            batch_size=settings.batch_size,
-            sequence_length=settings.sequence_length,
-            seed=settings.seed,
-        )
         model = starting_model(config, checkpoint).to(device)
-        self.trainer = Trainer(model, batches, settings, device, curve_steps=config.curve_steps)
+        feed = Feed(batches_of(config, stream), settings.batch_tokens)
+        self.trainer = Trainer(model, feed, settings, device, curve_steps=config.curve_steps)
         history = "" if checkpoint is None else take_up(self.trainer, checkpoint)
         write_file(folder / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
         self.record = Record(folder, history)
-        self.guard = Guard(self.trainer, checkpoints, self.record)
+        self.guard = Guard(self.trainer, checkpoints, self.record, stop)
         self.validation = Validation(self.trainer, TokenShards(data, "validation"), settings, stop)
         self._saved = self._state_told
         self.save_times = SaveTimes(settings, config.curve_steps)
@@ -112,18 +115,18 @@ class Run:
         recover_all(folder / CHECKPOINTS)
         steps = [step_of(path) or 0 for path in list_checkpoints(folder / CHECKPOINTS)]
         is_known = (folder / RUN_FILE).is_file()
-        if not is_known and any(path.name != LOCK_FILE for path in folder.iterdir()):
+        if not is_known and any(path.name not in (LOCK_FILE, STREAM) for path in folder.iterdir()):
             raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another")
         if is_known and not steps and has_saved(folder):
             raise CheckpointError(f'the checkpoints of "{folder}" are gone', "bring them back; --out names a new run")
         goes_on = is_known and (request.resumes or bool(steps))  # before its first checkpoint it may begin anew
         before, told = recorded(request, folder / RUN_FILE) if goes_on else (None, ())
-        making = prepared(request.source) if before is None else prepared_again(request.data, before.data)
-        data = yield from unless_stopped(making, stop)
+        stream = stream_of(request, before)
+        data = yield from unless_stopped(data_of(request, before, stream), stop)
         if data is None:
             yield Stopped(step=max(steps, default=0), reason=stop.reason)
             return None
-        config = resolve(request, data) if before is None else with_data(before, data)
+        config = resolve(request, data, stream) if before is None else with_data(before, data, stream)
         checkpoints = Checkpoints(folder, config)
         hold = SaveTimes(config.train, config.curve_steps).hold if request.extends(config) else 0
         checkpoint, passed_over = checkpoints.newest_good(hold or None)
@@ -131,7 +134,7 @@ class Run:
         if request.extends(config):
             config = extended(config, 0 if checkpoint is None else checkpoint.step, request.settings["steps"])
             checkpoints, extension = Checkpoints(folder, config), extension_told(config)
-        run = cls(folder, config, checkpoints, checkpoint, stop)
+        run = cls(folder, config, checkpoints, checkpoint, stop, stream)
         for one in passed_over:
             yield run._tell(Rejected(step=one.step, checkpoint=one.folder, reason=one.reason))
         for event in run._confirm_best():
@@ -169,10 +172,12 @@ class Run:
                 if self.record.unwritten and not self._is_behind:
                     yield Unsaved(step=self.trainer.step, what=METRICS, reason=self.record.unwritten)
                 self._is_behind = bool(self.record.unwritten)
-        except (GeneratorExit, KeyboardInterrupt):
+        except (GeneratorExit, KeyboardInterrupt, DataError, HubError):
             if self.trainer.is_whole:
                 self._save_what_was_left()
             raise
+        finally:
+            self.trainer.feed.close()
         if self.record.unwritten:
             self._unsaved = Unsaved(step=self.trainer.step, what=f"the end of {METRICS}", reason=self.record.unwritten)
             self._require_saved()
@@ -270,7 +275,7 @@ class Run:
             "run_id": self.config.run_id,
             "steps": settings.steps,
             "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
-            "tokens_per_step": settings.batch_size * settings.sequence_length,
+            "tokens_per_step": settings.batch_tokens,
             "device": settings.device,
             "precision": settings.precision,
         }

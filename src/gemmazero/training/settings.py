@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from gemmazero.config import DEFAULT_SOURCE, RUNS, DeviceName, ModelConfig, TrainConfig
+from gemmazero.config import DEFAULT_SOURCE, RUNS, DeviceName, ModelConfig, PrepareConfig, TrainConfig
 from gemmazero.data.prepare import default_folder
 from gemmazero.data.shards import Manifest
+from gemmazero.data.stream_source import StreamSource
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, DataError, UsageError
 from gemmazero.json_file import read_json
@@ -28,6 +29,7 @@ class Request:
         preset: a preset's name or a model's config file.
         data: a data folder, or a SOURCE to prepare.
         init: a model folder whose weights the run starts from.
+        options: the fields of PrepareConfig that say how a source is streamed.
         settings: the fields of TrainConfig that were given.
         resumes: whether what was left out is as the run in ``out`` has it.
 
@@ -39,11 +41,13 @@ class Request:
     preset: str | None = None
     data: str | None = None
     init: Path | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resumes: bool = False
 
     def __post_init__(self) -> None:
         TrainConfig(**_with_defaults(self.base, self.settings))  # a wrong value is an error before any work
+        PrepareConfig(**self.options)
 
     @property
     def folder(self) -> Path:
@@ -86,8 +90,10 @@ class Request:
             )
 
 
-def resolve(request: Request, data: Path) -> RunConfig:
+def resolve(request: Request, data: Path, stream: StreamSource | None = None) -> RunConfig:
     """The whole configuration of a new run on the data folder ``data``; nothing in it is automatic any more.
+
+    A run that streams a source has the source's beginning for its data folder.
 
     Raises:
         UsageError: a sequence is longer than the model's context, or the machine too small for the weights.
@@ -119,14 +125,7 @@ def resolve(request: Request, data: Path) -> RunConfig:
         preset=base.name,
         model=model,
         train=train,
-        data=DataReference(
-            folder=str(data.absolute()),
-            manifest_digest=manifest.digest,
-            tokenizer_digest=manifest.tokenizer_digest,
-            source=manifest.source,
-            revision=manifest.revision,
-            options={**manifest.options, "subset": manifest.subset},
-        ),
+        data=_reference(data, manifest, stream),
         init=_absolute(request.init),
     )
 
@@ -140,6 +139,7 @@ def recorded(request: Request, file: Path) -> tuple[RunConfig, tuple[str, ...]]:
     """
     config = RunConfig.from_json(read_json(file))
     request.refuse_another_model(config)
+    _refuse_other_options(config, request.options)
     train, told = changed(config.train, request.settings, resumes=request.resumes)
     return dataclasses.replace(config, train=train), told
 
@@ -186,14 +186,49 @@ def extension_told(config: RunConfig) -> str:
     return f"{last.steps_before} → {last.steps} steps{warning}"
 
 
-def with_data(config: RunConfig, data: Path) -> RunConfig:
+def with_data(config: RunConfig, data: Path, stream: StreamSource | None = None) -> RunConfig:
     """The run on its data, which is now in the folder ``data``. Raises DataError where that holds something else."""
     manifest = Manifest.read(data)
     if manifest.digest != config.data.manifest_digest:
         raise DataError(
             f'"{data}" does not hold the data that the run began with', f"it began with {config.data.source}"
         )
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, folder=str(data.absolute())))
+    location = None if stream is None else stream.location
+    return dataclasses.replace(
+        config, data=dataclasses.replace(config.data, folder=str(data.absolute()), stream=location)
+    )
+
+
+def _reference(data: Path, manifest: Manifest, stream: StreamSource | None) -> DataReference:
+    if stream is None:
+        source, revision, location = manifest.source, manifest.revision, None
+        options = {**manifest.options, "subset": manifest.subset}
+    else:
+        source, revision, location = stream.name, stream.revision, stream.location
+        options = {
+            item.name: getattr(stream.config, item.name)
+            for item in dataclasses.fields(stream.config)
+            if item.metadata["kind"] == "fixed" and item.name != "revision"
+        }
+    return DataReference(
+        folder=str(data.absolute()),
+        manifest_digest=manifest.digest,
+        tokenizer_digest=manifest.tokenizer_digest,
+        source=source,
+        revision=revision,
+        options=options,
+        stream=location,
+    )
+
+
+def _refuse_other_options(config: RunConfig, given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        before = config.data.options.get(name)
+        if config.data.stream is None or value != before:
+            raise UsageError(
+                f"{name} was {before} when the run began and cannot become {value}",
+                "leave it out to go on, or name another --out for a new run",
+            )
 
 
 def _check_more_steps(before: int, steps: int, *, resumes: bool) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import utils
 
 from gemmazero.config import TrainConfig
-from gemmazero.data.batches import Batches
+from gemmazero.data.feed import Feed
 from gemmazero.model.gemma import Gemma
 from gemmazero.training.compiling import compiling, through_compiled_block
 from gemmazero.training.events import Stepped
@@ -43,17 +43,17 @@ class Trainer:
 
     Args:
         model: in float32, on ``device``.
-        batches: batch ``n`` is a pure function of the seed and ``n``.
+        feed: batch ``n`` is a pure function of the seed and ``n``.
         config: resolved; ``precision`` is not ``auto``.
         device: where the arithmetic happens.
         curve_steps: where the learning rate's curve ends, if not with the run.
     """
 
     def __init__(
-        self, model: Gemma, batches: Batches, config: TrainConfig, device: torch.device, *, curve_steps: int = 0
+        self, model: Gemma, feed: Feed, config: TrainConfig, device: torch.device, *, curve_steps: int = 0
     ) -> None:
         self.model = model
-        self.batches = batches
+        self.feed = feed
         self.config = config
         self.device = device
         self.optimizer = Optimizer(model, config)
@@ -100,7 +100,7 @@ class Trainer:
             scaler.step(part)
         scaler.update()
         self.optimizer.zero_grad()
-        step_tokens = self.config.batch_size * self.config.sequence_length
+        step_tokens = self.config.batch_tokens
         self.step, self.batch, self.tokens = self.step + 1, self.batch + 1, self.tokens + step_tokens
         self.loss, self.skipped_in_a_row = attempt.loss, 0
         seconds = time.perf_counter() - attempt.started
@@ -137,17 +137,17 @@ class Trainer:
     def _gradient(self) -> tuple[float, float]:
         """The batch's mean loss, and the norm of its gradient before clipping; the clipped gradient is in place."""
         self.optimizer.zero_grad()
-        batch = self.batches[self.batch]
+        batch = self.feed[self.batch]
         size, count = self.config.micro_batch_size, batch.targets.numel()
         scale = self.precision.loss_scale
         nats = torch.zeros((), device=self.device)
         for start in range(0, len(batch.ids), size):
-            ids, targets = batch.ids[start : start + size], batch.targets[start : start + size]
+            some = batch.part(start, start + size, self.device)
             with self.precision.autocast():
                 loss, micro_nats = next_token_loss(
-                    self.model.hidden(ids.to(self.device)),
+                    self.model.hidden(some.ids, documents=some.documents),
                     self.model.output_weight,
-                    targets.to(self.device),
+                    some.targets,
                     softcap=self.model.config.final_logit_softcapping,
                     multiplier=scale / count,
                 )
@@ -171,6 +171,7 @@ class Trainer:
             "record": {
                 "step": self.step,
                 "batch": self.batch,
+                "bookmark": self.feed.bookmark(self.batch),
                 "tokens": self.tokens,
                 "loss": self.loss if self.step else None,
                 "validated_step": self.validated_step,
@@ -188,11 +189,14 @@ class Trainer:
         Raises KeyError, TypeError, ValueError or RuntimeError for anything else.
         """
         record, tensors = state["record"], state["tensors"]
+        if record["step"] and not tensors["optimizer"]:
+            raise ValueError(f"there is no optimizer state of step {record['step']}")
         self.optimizer.load_state_dict(tensors["optimizer"])
         torch.set_rng_state(tensors["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in tensors["random"]:
             torch.cuda.set_rng_state(tensors["random"]["cuda"], self.device)
         self.step, self.batch, self.tokens = record["step"], record["batch"], record["tokens"]
+        self.feed.go_to(self.batch, record.get("bookmark"))
         self.loss = math.nan if record["loss"] is None else record["loss"]
         self.validated_step = record["validated_step"]
         self.skipped_in_a_row, self.skips = record["skipped_in_a_row"], record["skips"]

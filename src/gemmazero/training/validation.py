@@ -53,7 +53,7 @@ class Validation:
         trainer, best = self._trainer, self._trainer.best
         evaluations = evaluating(
             trainer.model, self._shards, sequence_length=self._config.sequence_length, windows=windows,
-            autocast=trainer.precision.autocast,
+            mask_documents=self._config.mask_documents, autocast=trainer.precision.autocast,
         )  # fmt: skip
         with closing(evaluations):
             for evaluation in evaluations:  # noqa: B007 - the last one is meant

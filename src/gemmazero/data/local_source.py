@@ -1,0 +1,118 @@
+"""Files and folders on this machine as a source."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import BinaryIO
+
+from gemmazero.config import PrepareConfig
+from gemmazero.data.compression import COMPRESSIONS, opened, reading
+from gemmazero.data.documents import Documents, Reading, Source, Splits
+from gemmazero.data.formats import PARQUET, READABLE, READERS, TEXT, TOKENS, format_of
+from gemmazero.data.text_reader import separator_bytes
+from gemmazero.data.token_reader import read_tokens
+from gemmazero.data.tokenizer import make_tokenizer
+from gemmazero.errors import DataError, UsageError
+from gemmazero.regular_file import open_regular
+
+_VALIDATION = re.compile(r"(validation|valid|val)(?![a-z])", re.IGNORECASE)
+_Read = Callable[[BinaryIO, Path], Iterator[str | None]]
+
+
+def open_local(path: Path, config: PrepareConfig) -> Source:
+    """The documents of a file, or of a folder and its sub-folders in the order of their paths.
+
+    In a folder, what is called ``validation…``, ``valid…`` or ``val…``, file or sub-folder, is the validation split.
+    Raises DataError where there is nothing to read, UsageError for an option that means nothing here.
+    """
+    if tokens := token_files(path):
+        if config.document_separator is not None:
+            raise UsageError("--document-separator is for text, and documents of ids end with an id", "leave it out")
+        return _source(path, tokens, _token_reading(path, config))
+    files = _readable_files(path) if path.is_dir() else [path]
+    unreadable = [file for file in files if format_of(file) not in READERS]
+    if unreadable or not files:
+        what = f'"{path}" is of no known kind' if unreadable else f'no text files in "{path}"'
+        raise DataError(what, f"the files that can be read are {READABLE}")
+    if config.document_separator is not None and not any(format_of(file) in TEXT for file in files):
+        raise UsageError(f'--document-separator is for .txt and .md files, and "{path}" has none', "leave it out")
+    return _source(path, files, _text_reading(config))
+
+
+def token_files(path: Path) -> list[Path]:
+    """The files of token ids that ``path`` is: a .bin file, or nanoGPT's folder of train.bin and val.bin."""
+    if not path.is_dir():
+        return [path] if format_of(path) == TOKENS and path.exists() else []
+    found = [file for name in ("train.bin", "val.bin") if (file := path / name).is_file()]
+    return found if found and found[0].name == "train.bin" else []
+
+
+def refuse_without_tokenizer(path: Path) -> None:
+    """Raises UsageError where ``path`` is files of token ids."""
+    if tokens := token_files(path):
+        what = f'"{tokens[0]}" holds token ids, which do not say what made them'
+        raise UsageError(what, "--tokenizer names it: gpt2 for what nanoGPT writes")
+
+
+def _source(path: Path, files: list[Path], read: _Read) -> Source:
+    held_out = [file for file in files if path.is_dir() and _is_validation(file.relative_to(path))]
+    training = [file for file in files if file not in held_out]
+    if not training:
+        raise DataError(
+            f'"{path}" holds validation files only', f"gemmazero prepare {held_out[0]} takes one for training"
+        )
+    name = path.resolve().name
+    validation: Documents | None = partial(_read_files, held_out, read) if held_out else None
+    splits = Splits(name, partial(_read_files, training, read), validation)
+    return Source(name, _fingerprint(path, files), lambda: splits)
+
+
+def _text_reading(config: PrepareConfig) -> _Read:
+    separator = config.document_separator
+    asked = Reading(config.text_column, None if separator is None else separator_bytes(separator))
+    return lambda file, path: READERS[format_of(path)](file, f'"{path}"', asked)
+
+
+def _token_reading(path: Path, config: PrepareConfig) -> _Read:
+    spec = config.tokenizer
+    if spec is None:
+        refuse_without_tokenizer(path)
+    assert spec is not None
+    if spec.startswith("bpe:"):
+        raise UsageError(
+            f'"{path}" holds token ids, and "{spec}" is trained on text', "--tokenizer names what made them"
+        )
+    tokenizer = cache(lambda: make_tokenizer(spec, lambda: (), turn_tokens=config.turn_tokens))
+    return lambda file, path: read_tokens(file, f'"{path}"', tokenizer())
+
+
+def _readable_files(folder: Path) -> list[Path]:
+    try:
+        files = [file for file in folder.rglob("*") if file.is_file() and format_of(file) in READERS]
+    except RecursionError:
+        raise DataError(f'the folders in "{folder}" are too deep within each other', "name one in it") from None
+    visible = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    return sorted(visible, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _is_validation(relative: Path) -> bool:
+    return any(_VALIDATION.match(part) for part in relative.parts)
+
+
+def _fingerprint(path: Path, files: list[Path]) -> str:
+    """SHA-256 over the files' contents, as they are, and their names in a folder, which decide order and split."""
+    total = hashlib.sha256()
+    for file in files:
+        endings = file.suffixes[-2:] if file.suffix.lower() in COMPRESSIONS else file.suffixes[-1:]
+        name = file.relative_to(path).as_posix() if path.is_dir() else "".join(endings)
+        with reading(f'"{file}"'), open_regular(file) as stream:
+            total.update(f"{name}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _read_files(files: list[Path], read: _Read) -> Iterator[str | None]:
+    for path in files:
+        with opened(path, seekable=format_of(path) == PARQUET) as file:
+            yield from read(file, path)

@@ -1,0 +1,53 @@
+"""Parquet → documents: a row a document. And the texts of any Arrow array, wherever it comes from."""
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from gemmazero.data.documents import Reading, decoded, no_column
+from gemmazero.errors import DataError
+
+_ROWS_A_BATCH = 16  # a dictionary of one long text can make every row of it as long
+_UNSUSPICIOUS, _LARGEST_EXPANSION = 2**26, 100  # bytes of a row group, and how many times its compressed ones
+
+
+def read_parquet(file: BinaryIO, where: str, reading: Reading) -> Iterator[str | None]:
+    """The text of each row; null is empty. ``file`` must be able to seek. Raises DataError."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(file) as table:
+            if reading.column not in table.schema_arrow.names:
+                raise no_column(reading.column, table.schema_arrow.names, where)
+            _refuse_bomb(where, reading.column, table.metadata)
+            for batch in table.iter_batches(_ROWS_A_BATCH, columns=[reading.column]):
+                yield from texts(batch.column(reading.column), reading.column, where)
+    except (pyarrow.ArrowException, ValueError) as error:
+        raise DataError(f"cannot read {where}: {error}", "copy it again from where it came from") from error
+
+
+def texts(values: Any, column: str, where: str) -> Iterator[str | None]:
+    """The texts of an Arrow array. Read as bytes, because Arrow does not promise that its strings are valid UTF-8.
+
+    Raises DataError where ``values`` are no texts.
+    """
+    from pyarrow import large_binary, types
+
+    if types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    kinds = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_null)
+    if not any(is_kind(values.type) for is_kind in kinds):
+        raise DataError(f'column "{column}" of {where} holds {values.type}, not text', "--text-column names another")
+    for value in values.cast(large_binary()).to_pylist():
+        yield decoded(value or b"")
+
+
+def _refuse_bomb(where: str, column: str, metadata: Any) -> None:
+    """Raises DataError where a row group says that it grows, as it is read, as no text does."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for chunk in (group.column(place) for place in range(group.num_columns)):
+            compressed, whole = chunk.total_compressed_size, chunk.total_uncompressed_size
+            if chunk.path_in_schema == column and whole > max(_UNSUSPICIOUS, _LARGEST_EXPANSION * compressed):
+                what = f'"{column}" in {where} grows from {compressed} to {whole} bytes'
+                raise DataError(what, "write it again without compression, if that is meant")
