@@ -44,6 +44,7 @@ def test_a_name_with_a_revision_or_without_is_the_model_there(world: World, publ
     assert "has no revision" in located(world, f"{REPO}@v2")
 
 
+@pytest.mark.slow
 def test_the_cache_serves_offline_and_when_the_hub_is_gone_and_nothing_else(
     world: World, published: dict[str, str]
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_private_model_needs_a_token_that_may_read_it(world: World, published:
     assert told == f'no folder "{REPO}" here, and the Hub knows no model "{REPO}", or does not show it to you'
 
 
+@pytest.mark.slow
 def test_a_name_on_the_hub_works_where_a_model_is_wanted(world: World, published: dict[str, str]) -> None:
     assert world.do("eval", REPO, "--data", world.data).code == 0
     assert world.do("generate", "ant", "--model", f"{REPO}@v1", "--max-tokens", 3).code == 0

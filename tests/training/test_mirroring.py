@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def test_a_machine_that_is_lost_loses_nothing_that_was_pushed(world: World, stra
     assert world.problems_on_the_hub() == []
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_from_the_hub_on_an_empty_machine(world: World, straight: Path) -> None:
     kill_after_commits(world, world.train(save_every=1), "main", 2)
     pushed = world.pushed_step()
@@ -120,6 +122,7 @@ def test_a_hub_that_does_not_answer_is_never_taken_for_an_empty_one(world: World
     assert world.hub.repos == {}
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_down_costs_a_run_nothing_but_its_last_word(world: World, straight: Path) -> None:
     world.hub.fail("status", "POST .*/(preupload|branch)", times=-1, status=503)
     ended = world.train().wait()
@@ -135,6 +138,7 @@ def test_a_hub_that_is_down_costs_a_run_nothing_but_its_last_word(world: World, 
     assert difference_of(world.run, straight) == []
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_on_the_way_is_told_and_mended_by_the_end(world: World, straight: Path) -> None:
     hub = world.hub
     faults = [
@@ -153,6 +157,7 @@ def test_what_goes_wrong_on_the_way_is_told_and_mended_by_the_end(world: World, 
     assert difference_of(world.run, straight) == []
 
 
+@pytest.mark.slow
 def test_another_runs_repository_is_never_overwritten_unless_it_may_be(world: World) -> None:
     assert world.train().wait().code == 0
     before = world.repo.state(HEAVY)
@@ -200,6 +205,7 @@ def test_a_token_that_may_not_write_is_told_at_once_and_never_shown(world: World
     assert not world.run.exists()
 
 
+@pytest.mark.slow
 def test_two_histories_that_have_parted_are_both_told_and_neither_is_lost(world: World) -> None:
     assert world.train(save_every=1).wait().code == 0
     history = "training/history.jsonl"
@@ -226,6 +232,7 @@ def test_a_damaged_state_on_the_hub_is_refused(world: World) -> None:
     assert not (world.folder / "runs" / "tiny" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_download_that_arrives_damaged_or_cut_is_fetched_again(world: World, straight: Path) -> None:
     assert world.train().wait().code == 0
     world.lose_the_machine()
@@ -256,6 +263,35 @@ def test_data_is_prepared_again_and_another_is_refused(world: World) -> None:
     ended = world.do("resume", REPO)
     assert ended.code == 0, ended.output
     assert (world.folder / "data" / "sample" / "manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_streaming_run_goes_on_from_the_hub_wherever_its_text_is(world: World) -> None:
+    text = write_text(world.folder / "animals.jsonl", documents=40)
+    command = [*replace(world, data=text).command(save_every=1), "--stream", "--tokenizer", "bytes"]
+    ended = world.do(*command)
+    assert ended.code == 0, ended.output
+    straight = world.run.rename(world.folder / "straight")
+    kill_after_commits(world, world.begin(*command, "--hub-repo", REPO), HEAVY, 2)
+    assert str(world.folder) not in world.repo.state(HEAVY)["run.json"].decode()
+    pushed = world.pushed_step()
+    world.lose_the_machine()
+    moved = text.rename(world.folder / "moved.jsonl")
+    ended = world.do("resume", REPO)
+    assert (ended.code, "the text that the run streams is gone" in ended.output) == (1, True), ended.output
+    ended = world.do("resume", REPO, "--data", moved)
+    assert ended.code == 0, ended.output
+    run = world.folder / "runs" / "tiny"
+    assert events(run, "resumed")[0]["step"] == pushed
+    assert difference_of(run, straight) == []
+
+
+@pytest.mark.slow
+def test_a_run_stopped_by_its_time_limit_keeps_its_exit_code_where_the_hub_is_down(world: World) -> None:
+    world.hub.fail("status", "POST .*/(preupload|branch)", times=-1, status=503)
+    ended = world.train("--max-time", "1s", steps=100_000).wait()
+    assert ended.code == 75, ended.output
+    assert "is not on the Hub" in ended.output
 
 
 def test_an_empty_repository_is_nothing_to_resume(world: World) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from gemmazero.errors import CheckpointError, ConfigError, HubError
@@ -43,11 +44,11 @@ def restore(remote: RemoteState, run: Path) -> None:
 
 def with_local_data(config: RunConfig, run: Path) -> RunConfig:
     """The run with its data where it was last on this machine, or where it would be prepared here."""
-    try:
-        folder = RunConfig.from_json(read_json(run / RUN_FILE)).data.folder
-    except ConfigError:
-        folder = str((DATA / Path(config.data.folder).name).absolute())
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, folder=folder))
+    folder, stream = str((DATA / Path(config.data.folder).name).absolute()), config.data.stream
+    with suppress(ConfigError):
+        here = RunConfig.from_json(read_json(run / RUN_FILE)).data
+        folder, stream = here.folder, stream and (here.stream or stream)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, folder=folder, stream=stream))
 
 
 def _bring(remote: RemoteState, prefix: str, parent: Path) -> None:

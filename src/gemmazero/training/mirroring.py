@@ -22,7 +22,7 @@ from gemmazero.storage.remote_state import RemoteState, look_at, state_in
 from gemmazero.storage.restore import restore
 from gemmazero.training.events import Event, Fetched, Finished, Pushed, PushFailed, Saved, Stopped
 from gemmazero.training.record import Record
-from gemmazero.training.settings import Request, changed
+from gemmazero.training.settings import Request, changed, refuse_other_options
 
 SECONDS_AT_THE_END = 600.0  # to push what is not on the Hub yet, once all steps are done
 SECONDS_AT_A_STOP = 60.0  # whoever stops a run may not wait for long
@@ -161,6 +161,7 @@ def _is_to_be_fetched(remote: RemoteState, local: State | None, request: Request
 def _require_the_run(request: Request, config: RunConfig) -> None:
     """Raises UsageError where ``config`` is not of the run that was asked for."""
     request.refuse_another_model(config)
+    refuse_other_options(config, request.options)
     changed(config.train, request.settings, resumes=request.resumes)
     if request.data is None or request.resumes:
         return

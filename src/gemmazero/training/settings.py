@@ -139,9 +139,20 @@ def recorded(request: Request, file: Path) -> tuple[RunConfig, tuple[str, ...]]:
     """
     config = RunConfig.from_json(read_json(file))
     request.refuse_another_model(config)
-    _refuse_other_options(config, request.options)
+    refuse_other_options(config, request.options)
     train, told = changed(config.train, request.settings, resumes=request.resumes)
     return dataclasses.replace(config, train=train), told
+
+
+def refuse_other_options(config: RunConfig, given: Mapping[str, Any]) -> None:
+    """Raises UsageError where the run's source is not streamed as ``given`` says."""
+    for name, value in given.items():
+        before = config.data.options.get(name)
+        if config.data.stream is None or value != before:
+            raise UsageError(
+                f"{name} was {before} when the run began and cannot become {value}",
+                "leave it out to go on, or name another --out for a new run",
+            )
 
 
 def changed(recorded: TrainConfig, given: Mapping[str, Any], *, resumes: bool) -> tuple[TrainConfig, tuple[str, ...]]:
@@ -219,16 +230,6 @@ def _reference(data: Path, manifest: Manifest, stream: StreamSource | None) -> D
         options=options,
         stream=location,
     )
-
-
-def _refuse_other_options(config: RunConfig, given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        before = config.data.options.get(name)
-        if config.data.stream is None or value != before:
-            raise UsageError(
-                f"{name} was {before} when the run began and cannot become {value}",
-                "leave it out to go on, or name another --out for a new run",
-            )
 
 
 def _check_more_steps(before: int, steps: int, *, resumes: bool) -> None:
