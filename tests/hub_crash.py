@@ -65,7 +65,7 @@ class Campaign:
             self.world.lose_the_machine()
             troubles = [self._make_trouble() for _ in range(self.chance.randrange(3))]
             arguments = self._arguments(before)
-            player = self.world.begin(*arguments)
+            player = self.world.begin(*arguments, GEMMAZERO_HUB_TIMEOUT="3")  # less than a hang
             if losses_left and self._lose(player):
                 losses_left -= 1
             ended = player.wait()

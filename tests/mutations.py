@@ -170,7 +170,7 @@ MUTATIONS = (
     Mutation("freeing looks at the heads alone", "hub_repo.py", "for sha in commits | heads:", "for sha in heads:",
              "tests/test_hub_repo.py"),
     Mutation("a download is not compared", "hub_repo.py", "if not Content.of_file(folder / path).matches(content):",
-             "if False:", "tests/training/test_mirroring.py"),
+             "if False:", "tests/test_hub_repo.py"),
     Mutation("a state that has parted is overwritten", "storage/lineage.py", "if common == len(other.history):", "if True:",
              "tests/storage/test_lineage.py"),
     Mutation("every state waits to be pushed", "storage/mirror.py", "            replaced.discard()\n\n    def told",

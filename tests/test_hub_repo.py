@@ -1,5 +1,6 @@
 """The client's side of a repository, in processes that take a loopback server for the Hub."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -108,6 +109,19 @@ def test_only_what_no_commit_of_any_ref_refers_to_is_freed(world: World) -> None
     assert set(repo.objects) == {"of main", "of a tag", "of a branch's past"}
 
 
+@pytest.mark.parametrize("trouble", ["corrupt", "truncate"])
+def test_a_file_that_arrives_damaged_or_cut_is_fetched_again(world: World, trouble: Any) -> None:
+    repo, content = begin(world), bytes(range(256))
+    name = hashlib.sha256(content).hexdigest()
+    repo.objects[name] = content
+    repo.change("main", "", "by hand", [("lfsFile", {"path": "a.safetensors", "oid": name}, b"")])
+    fault = world.hub.fail(trouble, "GET /objects/")
+    sha = repo.resolve("main").sha
+    ask(world, f"repo.download('{sha}', {{'a.safetensors': repo.files('{sha}')['a.safetensors']}}, Path('in'))")
+    assert fault.hits == 1
+    assert (world.folder / "in" / "a.safetensors").read_bytes() == content
+
+
 @pytest.mark.parametrize("path", ["../out", "/out", "a/../../out", "a\\out"])
 def test_a_path_that_leads_out_of_the_folder_is_refused(world: World, path: str) -> None:
     told = ask(world, f"repo.download('{'0' * 40}', {{{path!r}: Content(1)}}, Path('in'))")
@@ -134,9 +148,10 @@ def test_many_pushes_take_the_storage_of_two_and_main_is_whole_after_each_commit
     ended = world.do(*world.command(steps=pushes, save_every=1, keep=pushes))
     assert ended.code == 0, ended.output
     problems: list[str] = []
-    sizes: list[int] = []
+    kept: list[int] = []
 
     def look(branch: str) -> None:
+        kept.append(world.hub.bytes_kept)
         problems.extend(world.problems_on_the_hub() if f"refs/heads/{HEAVY}" in world.repo.refs else [])
 
     world.hub.watchers.append(look)
@@ -154,10 +169,13 @@ answer = None
     newest = world.run / "checkpoints" / f"step-{pushes:08d}"
     sizes = [path.stat().st_size for path in newest.rglob("*.safetensors")]
     assert problems == []
+    plot = len(world.repo.state("main")["loss_plot.png"])
+    assert max(kept) <= 3 * sum(sizes) + 2 * plot  # an older one, and the newest
     assert world.hub.bytes_kept <= 2 * sum(sizes)
     assert json.loads(world.repo.state(HEAVY)["checkpoint.json"])["step"] == pushes
 
 
+@pytest.mark.slow
 def test_the_best_model_stays_on_main_when_newer_states_that_hold_it_no_more_are_freed(world: World) -> None:
     """Both tracks have its weights as one object."""
     assert world.do(*world.command(save_every=1, keep=9)).code == 0

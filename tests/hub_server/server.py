@@ -54,10 +54,10 @@ class HubServer:
                 "HF_HUB_DISABLE_UPDATE_CHECK": "1",
                 "HF_HUB_DISABLE_XET": "1",
                 "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                "HF_HUB_ETAG_TIMEOUT": "3",
-                "HF_HUB_DOWNLOAD_TIMEOUT": "3",
+                "HF_HUB_ETAG_TIMEOUT": "15",
+                "HF_HUB_DOWNLOAD_TIMEOUT": "15",
                 "DISABLE_SAFETENSORS_CONVERSION": "1",
-                "GEMMAZERO_HUB_TIMEOUT": "3",
+                "GEMMAZERO_HUB_TIMEOUT": "15",
                 "NO_PROXY": "127.0.0.1,localhost",
             }
             | more
