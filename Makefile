@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: demo test test-slow test-mutations test-crash lint docs clean
+.PHONY: demo test test-slow test-mutations test-crash test-hub lint docs clean
 
 demo: $(VENV)/installed
 	rm -rf demo
@@ -22,6 +22,9 @@ test-mutations: $(VENV)/installed-dev
 
 test-crash: $(VENV)/installed-dev
 	PYTHONPATH=tests $(BIN)/python -m crash --bugs
+
+test-hub: $(VENV)/installed-dev
+	PYTHONPATH=tests $(BIN)/python -m hub_crash
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

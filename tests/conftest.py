@@ -1,9 +1,12 @@
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from hub_server.server import serving
+from hub_world import World
 from program import Program, run
 from tiny_run import prepare_data, write_preset
 
@@ -15,6 +18,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def gemmazero(tmp_path: Path) -> Program:
     """Runs ``gemmazero …`` in ``tmp_path``."""
     return partial(run, tmp_path)
+
+
+@pytest.fixture
+def world(tmp_path: Path, tiny_data: Path, tiny_preset: Path) -> Iterator[World]:
+    """A loopback Hub, and processes that take it for the Hub."""
+    with serving() as hub:
+        yield World(tmp_path, hub, tiny_preset, tiny_data)
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,22 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gemmazero.config import DEFAULT_MAX_TOKENS, DEFAULT_SOURCE, STREAM_OPTIONS, DeviceName, ModelConfig, PrepareConfig
+from gemmazero.config import (
+    DEFAULT_MAX_TOKENS,
+    DEFAULT_SOURCE,
+    RUNS,
+    STREAM_OPTIONS,
+    DeviceName,
+    ModelConfig,
+    PrepareConfig,
+)
 from gemmazero.conversion.huggingface import Format, StoredDtype
 from gemmazero.conversion.huggingface import convert as convert_folder
 from gemmazero.conversion.verdict import Verdict
@@ -16,9 +25,10 @@ from gemmazero.data.events import PrepareEvent, PrepareReport
 from gemmazero.data.prepare import prepare as prepare_folder
 from gemmazero.data.shards import Split, TokenShards
 from gemmazero.data.tokenizer import Tokenizer
-from gemmazero.errors import CheckpointError, DataError, UsageError
+from gemmazero.errors import CheckpointError, ConfigError, DataError, UsageError
 from gemmazero.evaluation.perplexity import Evaluation
 from gemmazero.evaluation.perplexity import evaluating as evaluating_model
+from gemmazero.hub_name import is_hub_name
 from gemmazero.inference.continuation import Piece, continuing
 from gemmazero.inference.sampling import Sampler
 from gemmazero.json_file import read_json
@@ -81,13 +91,16 @@ def resume(run: str | Path | None = None, *, data: str | Path | None = None, **s
     """Go on with a run from the exact step; left out, with the newest under ``runs/``.
 
     Args:
-        run: the run folder.
+        run: the run folder, or a repository on the Hub that holds a run's state: the newest of both is taken.
         data: where its data folder now is.
         settings: fields of TrainConfig that may be given anew; others are refused; more ``steps`` extend the run.
     """
-    return Training(
-        Request(out=_run_folder(run), data=None if data is None else str(data), settings=settings, resumes=True)
-    )
+    given = None if data is None else str(data)
+    if run is not None and not Path(run).exists() and is_hub_name(name := str(run)):
+        return Training(
+            Request(out=_run_on_hub(name), data=given, settings={"hub_repo": name} | settings, resumes=True)
+        )
+    return Training(Request(out=_run_folder(run), data=given, settings=settings, resumes=True))
 
 
 def verify(run: str | Path | None = None) -> Iterator[Inspection]:
@@ -140,7 +153,7 @@ class Training:
 
 
 def load(model: str | Path | None = None, *, device: DeviceName = "auto", dtype: str | None = None) -> "LanguageModel":
-    """The model called MODEL: a run (its best checkpoint), a checkpoint, or a transformers Gemma 2 or 3 folder.
+    """The model called MODEL: a run (its best checkpoint), a checkpoint, a transformers Gemma 2 or 3 folder, a Hub id.
 
     Args:
         model: left out, the newest run under ``runs/``.
@@ -260,6 +273,15 @@ def convert(
 ) -> Verdict:
     """Write the MODEL ``source`` as the folder ``out`` in another format, and say what was compared with what."""
     return convert_folder(locate_model(source), Path(out), to=to, dtype=dtype, overwrite=overwrite)
+
+
+def _run_on_hub(name: str) -> Path:
+    """Where a run that is on the Hub is on this disk, or would be."""
+    for file in sorted(RUNS.glob(f"*/{RUN_FILE}")):
+        with suppress(ConfigError):
+            if RunConfig.from_json(read_json(file)).train.hub_repo == name:
+                return file.parent
+    return RUNS / name.split("/")[1]
 
 
 def _run_folder(run: str | Path | None) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, get_args
 
 from gemmazero.duration import seconds
 from gemmazero.errors import ConfigError, UsageError
+from gemmazero.hub_name import is_hub_name
 from gemmazero.huggingface_config import config_json, model_settings
 from gemmazero.json_file import read_json
 from gemmazero.setting import LARGEST_SEED, check_settings, setting
@@ -203,6 +204,14 @@ class TrainConfig:
     max_time: str | None = setting(
         None, "Stop, everything saved, after so long: 90s, 15m, 2h.", panel="Validating and saving", kind="exact"
     )
+    hub_repo: str | None = setting(
+        None, "A model repository on the Hub, USER/NAME: saves go there; a run that it holds goes on.",
+        panel="Hub", kind="exact",
+    )  # fmt: skip
+    hub_private: bool = setting(False, "Make the repository private, where it is made.", panel="Hub", kind="exact")
+    hub_overwrite: bool = setting(
+        False, "Let the repository lose another run that it holds; this command alone.", panel="Hub", kind="exact"
+    )
 
     @property
     def batch_tokens(self) -> int:
@@ -213,6 +222,8 @@ class TrainConfig:
         check_settings(self)
         if self.max_time is not None:
             seconds(self.max_time, option="--max-time")
+        if self.hub_repo is not None and (not is_hub_name(self.hub_repo) or "@" in self.hub_repo):
+            raise UsageError(f'--hub-repo "{self.hub_repo}" is not USER/NAME', "--hub-repo someone/some-model")
         if self.min_learning_rate > self.learning_rate:
             raise UsageError(
                 f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}",

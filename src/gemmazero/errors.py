@@ -1,5 +1,8 @@
 """Every error that GemmaZero raises on purpose: what went wrong, and what mends it."""
 
+from typing import Literal
+
+HubFailure = Literal["absent", "unreachable", "refused", "full", "conflict", "damaged", "unknown"]
 LONGEST_MESSAGE = 1500  # characters
 
 
@@ -42,7 +45,20 @@ class CheckpointError(GemmaZeroError):
 
 
 class HubError(GemmaZeroError):
-    """The Hub could not be reached, refused, or answered with something damaged."""
+    """The Hub could not be reached, refused, or answered with something damaged.
+
+    Args:
+        message: what is wrong.
+        hint: what mends it.
+        kind: ``absent`` is the Hub's own word for it; ``unreachable`` includes one that is busy or has trouble;
+            ``refused`` is for want of rights; ``full`` is its storage; ``conflict`` is another writer.
+        retry_after: seconds that the Hub asked to wait.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, kind: HubFailure = "unknown", retry_after: float = 0.0) -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+        self.retry_after = retry_after
 
 
 class TrainingError(GemmaZeroError):

@@ -1,17 +1,23 @@
-"""The Hub's client: timeouts, what an error means, pinned revisions, verified files."""
+"""The Hub's client: timeouts, what an error means, patience, pinned revisions, verified files."""
 
 import errno
 import functools
 import hashlib
+import logging
+import os
 import re
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from gemmazero.errors import DataError, GemmaZeroError, HubError
+from gemmazero.errors import DataError, GemmaZeroError, HubError, HubFailure
+
+TRIES = 5  # of what somebody waits for
+LONGEST_WAIT = 300.0  # seconds between two tries, but where the Hub asks for more
 
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 """What a repo on the Hub may be called: ``user/name``."""
@@ -19,6 +25,10 @@ HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 180
 """After the last byte of a large upload the server may work for long before it answers."""
+
+_MEND = "set HF_TOKEN, or run: hf auth login"
+
+Value = TypeVar("Value")
 
 
 def resolve_dataset(name: str, revision: str | None) -> str:
@@ -46,6 +56,26 @@ def _resolved(what: str, revision: str | None, ask: Callable[[], str | None]) ->
         if sha is None:
             raise ValueError("no commit in the answer")
         return sha
+
+
+def patiently(action: Callable[[], Value], tries: int = TRIES) -> Value:
+    """What ``action`` gives; tried again where the Hub could not be reached, was busy, or sent something damaged.
+
+    Raises HubError: the last try's.
+    """
+    for failed in range(1, tries):
+        try:
+            return action()
+        except HubError as error:
+            if error.kind not in ("unreachable", "damaged"):
+                raise
+            time.sleep(seconds_to_wait(error, failed))
+    return action()
+
+
+def seconds_to_wait(error: HubError, failed: int) -> float:
+    """Before the next try, after ``failed`` that failed: 1, 2, 4, …, and no less than the Hub asked for."""
+    return max(min(2.0 ** (failed - 1), LONGEST_WAIT), error.retry_after)
 
 
 def download_files(
@@ -77,7 +107,7 @@ def _downloaded(name: str, commit: str, kind: str, entry: Any) -> Path:
         path = Path(hf_hub_download(name, entry.path, revision=commit, repo_type=kind, force_download=again))
         if _is_as_listed(path, entry):
             return path
-    raise HubError(f'"{entry.path}" of "{name}" arrived damaged, twice', "run the command again later")
+    raise HubError(f'"{entry.path}" of "{name}" arrived damaged, twice', "run the command again later", kind="damaged")
 
 
 def _is_as_listed(path: Path, entry: Any) -> bool:
@@ -110,12 +140,17 @@ def _set_up_client() -> None:
     from huggingface_hub.utils._http import default_client_factory
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    asked = os.environ.get("GEMMAZERO_HUB_TIMEOUT", "")
+    seconds = int(asked) if asked.isdecimal() and int(asked) else _ANSWER_SECONDS
+
     def client():  # type: ignore[no-untyped-def]  # of httpx or httpx2, by the version of huggingface_hub
         built = default_client_factory()
-        built.timeout = (_CONNECT_SECONDS, _ANSWER_SECONDS, _ANSWER_SECONDS, _CONNECT_SECONDS)
+        built.timeout = (min(_CONNECT_SECONDS, seconds), seconds, seconds, _CONNECT_SECONDS)
         return built
 
     set_client_factory(client)
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each try, with signed addresses
     if not sys.stderr.isatty():
         disable_progress_bars()
 
@@ -125,7 +160,7 @@ def _explained(error: Exception, what: str, revision: str | None) -> GemmaZeroEr
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     # The client looks for files that need not exist: that one does not is the cause of nothing that follows.
-    causes = takewhile(lambda cause: not isinstance(cause, RemoteEntryNotFoundError), _causes(error))
+    causes = list(takewhile(lambda cause: not isinstance(cause, RemoteEntryNotFoundError), _causes(error)))
     told = (_told_by(cause, what, revision) for cause in causes)
     unknown = HubError(
         f"{what} could not be read from the Hub: {type(error).__name__}", "--revision names another state"
@@ -136,27 +171,61 @@ def _explained(error: Exception, what: str, revision: str | None) -> GemmaZeroEr
 def _told_by(error: BaseException, what: str, revision: str | None) -> GemmaZeroError | None:
     from huggingface_hub import errors
 
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None) or _status_in(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return HubError(f"{what} was not looked up: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE")
+        return HubError(f"{what} was not looked up: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE", kind="unreachable")
+    if isinstance(error, errors.LocalTokenNotFoundError):
+        return HubError(f"there is no token for the Hub, which {what} needs", _MEND, kind="refused")
     if isinstance(error, errors.GatedRepoError):
-        return HubError(f"{what} is gated", "ask for access on its page, then set HF_TOKEN or run: hf auth login")
+        hint = "ask for access on its page, then set HF_TOKEN or run: hf auth login"
+        return HubError(f"{what} is gated", hint, kind="refused")
     if isinstance(error, errors.RepositoryNotFoundError):
         hint = "check the spelling; a private one needs HF_TOKEN, or: hf auth login"
-        return HubError(f"the Hub knows no {what}, or does not show it to you", hint)
+        message = f"the Hub knows no {what}, or does not show it to you"
+        return HubError(message, hint, kind="absent" if status == 404 else "refused")
     if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f'{what} has no revision "{revision}"', "--revision is a branch, a tag or a commit")
-    if status in (401, 403):
-        return HubError(f"the Hub refused {what} (HTTP {status})", "set HF_TOKEN, or run: hf auth login")
+        hint = "--revision is a branch, a tag or a commit"
+        return HubError(f'{what} has no revision "{revision}"', hint, kind="absent")
     if status:
-        return HubError(f"the Hub answered HTTP {status} for {what}", "run the command again later")
+        return _told_by_status(status, response, what)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(f"no space left on the disk for {what}", "free some, or set HF_HOME to a folder elsewhere")
     transport = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)  # httpx's, or httpx2's
     if transport or isinstance(error, (ConnectionError, TimeoutError, errors.LocalEntryNotFoundError)):
         hint = "check the network and HF_ENDPOINT, then run the command again"
-        return HubError(f"the Hub could not be reached for {what}", hint)
+        return HubError(f"the Hub could not be reached for {what}", hint, kind="unreachable")
     return None
+
+
+def _told_by_status(status: int, response: object, what: str) -> HubError:
+    headers = getattr(response, "headers", {})
+    said = str(headers.get("X-Error-Message", "")) + str(getattr(response, "text", ""))[:1000]
+    if status in (402, 403, 413) and re.search(r"storage|quota|payment", said, re.IGNORECASE):
+        hint = "free some on the Hub, or upgrade the account; what is pushed already stays"
+        return HubError(f"the Hub's storage is full for {what} (HTTP {status})", hint, kind="full")
+    if status == 401:
+        message = f"the Hub refused {what} (HTTP 401): the token is wrong or has expired"
+        return HubError(message, _MEND, kind="refused")
+    if status in (402, 403):
+        hint = "set HF_TOKEN to one that may write there, or run: hf auth login"
+        return HubError(f"the Hub refused {what} (HTTP {status})", hint, kind="refused")
+    if status in (409, 412):
+        return HubError(f"somebody else has changed {what} meanwhile (HTTP {status})", kind="conflict")
+    limits = re.findall(r"\bt=(\d+)", str(headers.get("RateLimit", ""))) if status == 429 else []
+    waits = [str(headers.get("Retry-After", "")), *limits]
+    seconds = max((float(wait) for wait in waits if re.fullmatch(r"\d{1,5}", wait)), default=0.0)
+    kind: HubFailure = "unreachable" if status >= 500 or status in (408, 429) else "unknown"
+    return HubError(
+        f"the Hub answered HTTP {status} for {what}", "run the command again later", kind=kind, retry_after=seconds
+    )
+
+
+def _status_in(error: BaseException) -> int | None:
+    """The HTTP status in the text of an error of hf_xet's, which has it nowhere else."""
+    is_xets = isinstance(error, (ConnectionError, RuntimeError)) and not getattr(error, "errno", None)
+    match = re.search(r"(?:HTTP|[Ss]tatus)\D{0,30}\b([45]\d\d)\b", str(error)) if is_xets else None
+    return int(match[1]) if match else None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from gemmazero.config import ModelConfig, PrepareConfig, TrainConfig
@@ -26,6 +27,13 @@ class DataReference:
     revision: str | None
     options: Mapping[str, Any]
     stream: str | None = None
+
+    @property
+    def portable(self) -> Self:
+        """The same, with names in place of this machine's paths."""
+        is_here = self.stream is not None and Path(self.stream).is_absolute()
+        stream = Path(self.stream or "").name if is_here else self.stream
+        return dataclasses.replace(self, folder=Path(self.folder).name, stream=stream)
 
 
 @dataclass(frozen=True, kw_only=True)

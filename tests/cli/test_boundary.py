@@ -19,7 +19,11 @@ from program import Program
             "hint: did you mean --steps? gemmazero train --help",
         ),
         (["train", "--steps", "many"], "error: invalid value for '--steps'", "hint: gemmazero train --help"),
-        (["train", "--hub-repo", "me/it"], "error: no such option: --hub-repo", "hint: gemmazero train --help"),
+        (
+            ["train", "--hub-repo", "it"],
+            'error: --hub-repo "it" is not USER/NAME',
+            "hint: --hub-repo someone/some-model",
+        ),
         (["convert"], "error: missing argument 'SOURCE'", "hint: gemmazero convert --help"),
         (["generate"], "error: give a PROMPT or --prompts FILE", 'hint: gemmazero generate "Once upon a time"'),
         (["generate", "a", "--prompts", "b"], "error: give a PROMPT or --prompts FILE", "hint: "),

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from file_operations import intercepted
 from full_disk import no_file_larger_than
-from gemmazero.storage.tensor_file import write_tensors
+from gemmazero.storage.tensor_file import stem_of, write_shards, write_tensors
 
 
 def test_tensors_come_back_as_they_were_views_included(tmp_path: Path) -> None:
@@ -59,3 +59,20 @@ def test_folder_in_the_way_is_an_os_error_too(tmp_path: Path) -> None:
     (tmp_path / "t.safetensors").mkdir()
     with pytest.raises(IsADirectoryError):
         write_tensors({"a": torch.ones(1)}, tmp_path / "t.safetensors")
+
+
+def test_too_large_a_file_becomes_shards_and_a_tensor_is_never_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {"a": torch.ones(3), "b": torch.ones(2), "large": torch.ones(9), "c": torch.ones(1)}
+    assert set(write_shards(tensors, tmp_path, "whole").values()) == {"whole.safetensors"}
+    monkeypatch.setattr("gemmazero.storage.tensor_file.LARGEST_FILE", 20)
+    places = write_shards(tensors, tmp_path, "parts")
+    assert places == {
+        "a": "parts-00001-of-00003.safetensors",
+        "b": "parts-00001-of-00003.safetensors",
+        "large": "parts-00002-of-00003.safetensors",
+        "c": "parts-00003-of-00003.safetensors",
+    }
+    assert all(torch.equal(load_file(tmp_path / file)[name], tensors[name]) for name, file in places.items())
+    assert {stem_of(tmp_path / file) for file in places.values()} == {"parts"}

@@ -23,9 +23,10 @@ OTHER: dict[str, Any] = {  # another value of every setting
     "clip_norm": 2.0, "optimizer": "adamw8bit", "precision": "bf16", "gradient_checkpointing": True, "seed": 1,
     "compile": True, "device": "cuda", "threads": 3, "validate_every": 4, "validation_tokens": 99, "save_every": 5,
     "keep": 1, "save_minutes": 5.0, "max_time": "2h", "mask_documents": True, "stream": True,
+    "hub_repo": "a/b", "hub_private": True, "hub_overwrite": True,
 }  # fmt: skip
 EQUIVALENT = {"micro_batch_size", "compile", "device", "threads"}
-EXACT = {"save_every", "save_minutes", "keep", "max_time"}
+EXACT = {"save_every", "save_minutes", "keep", "max_time", "hub_repo", "hub_private", "hub_overwrite"}
 
 
 def test_every_setting_is_of_one_of_three_kinds() -> None:

@@ -6,7 +6,10 @@ from typing import Self
 from gemmazero.cli import units
 from gemmazero.training.events import (
     Event,
+    Fetched,
     Finished,
+    Pushed,
+    PushFailed,
     Rejected,
     Resumed,
     RolledBack,
@@ -34,6 +37,7 @@ class Figures:
     validated: Validated | None = None
     best: Validated | None = None
     saved: Saved | None = None
+    pushed: Pushed | None = None
     skipped: int = 0
 
     def after(self, event: Event) -> Self:
@@ -55,7 +59,9 @@ class Figures:
                 return self._gone_back(event.step)
             case Stopped() | Finished():
                 return replace(self, step=event.step)
-            case Rejected() | Unsaved() | Waiting():
+            case Pushed():
+                return replace(self, pushed=event)
+            case Rejected() | Unsaved() | Waiting() | Fetched() | PushFailed():
                 return self
 
     def _gone_back(self, step: int) -> Self:
@@ -86,7 +92,7 @@ class Figures:
         return parts
 
     def of_machine(self) -> list[str]:
-        """Tokens a second, time left, memory, last checkpoint."""
+        """Tokens a second, time left, memory, last checkpoint, here and on the Hub."""
         parts = []
         if self.stepped is not None:
             parts.append(f"{self.stepped.tokens_per_second:,.0f} tokens/s")
@@ -94,4 +100,6 @@ class Figures:
             parts.append(f"memory {units.size(self.stepped.memory_bytes)}")
         if self.saved is not None:
             parts.append(f"saved at step {self.saved.step:,}")
+        if self.pushed is not None:
+            parts.append(f"on the Hub: step {self.pushed.step:,}")
         return parts

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from gemmazero.cli import console, signals
 from gemmazero.cli.progress import watch
 from gemmazero.cli.signals import TwoSignals
-from gemmazero.training.events import Finished, Resumed, Started, Stopped
+from gemmazero.errors import HubError
+from gemmazero.training.events import Finished, PushFailed, Resumed, Started, Stopped
 
 if TYPE_CHECKING:
     from gemmazero.api import Training
@@ -24,6 +25,7 @@ def follow(training: "Training", two_signals: TwoSignals, *, as_json: bool) -> N
     from gemmazero.data.events import PrepareEvent
 
     last: Finished | Stopped | None = None
+    unpushed: PushFailed | None = None
     with PreparationProgress() as preparation, watch() as progress:
 
         def ask(name: str) -> None:
@@ -37,6 +39,8 @@ def follow(training: "Training", two_signals: TwoSignals, *, as_json: bool) -> N
             if isinstance(event, Started | Resumed):
                 two_signals.ask(ask, _resume_command(training.folder))
             progress.show(event)
+            if isinstance(event, PushFailed) and event.retry_seconds is None:
+                unpushed = event
             if isinstance(event, Finished | Stopped):
                 last = event
     assert last is not None, "a run ends with Finished or Stopped"
@@ -45,10 +49,21 @@ def follow(training: "Training", two_signals: TwoSignals, *, as_json: bool) -> N
     if isinstance(last, Stopped):
         has_begun = progress.figures.steps > 0 and last.step > 0
         console.say(_stopped(last, training.folder) if has_begun else _stopped_before_it_began(last))
+        if unpushed is not None:
+            console.problem(*_not_on_the_hub(unpushed, training.folder))
         sys.exit(signals.exit_code(last.reason))
     if not as_json:
         console.result(_summary(training.folder, last, was_finished=progress.figures.steps == 0))
+    if unpushed is not None:
+        raise HubError(*_not_on_the_hub(unpushed, training.folder))
     console.say(f'next: gemmazero generate "Once upon a time" --model {shlex.quote(str(training.folder))}')
+
+
+def _not_on_the_hub(event: PushFailed, folder: Path) -> tuple[str, str]:
+    there = "nothing of it is" if event.pushed_step is None else f"its step {event.pushed_step:,} is"
+    message = f"step {event.step:,} is on this disk and not on the Hub, {there}: {event.reason}"
+    why = f" ({event.hint})" if event.hint else ""
+    return message, f"to push it later: {_resume_command(folder)} --hub-repo {event.repo}{why}"
 
 
 def _stopped(last: Stopped, folder: Path) -> str:

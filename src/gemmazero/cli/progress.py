@@ -7,6 +7,9 @@ from gemmazero.cli import console, signals, units
 from gemmazero.cli.figures import Figures
 from gemmazero.training.events import (
     Event,
+    Fetched,
+    Pushed,
+    PushFailed,
     Rejected,
     Resumed,
     RolledBack,
@@ -55,7 +58,11 @@ class PlainProgress:
                 console.say(f"{self._place()}, validation loss {event.loss:.4f}{', the best so far' * event.best}")
             case Saved():
                 console.say(f"{self._place()}, saved {event.checkpoint}")
-            case Rejected() | Skipped() | RolledBack() | Unsaved() | Waiting():
+            case Fetched():
+                console.say(fetched(event))
+            case Pushed():
+                console.say(f"step {event.step:,} is on the Hub, in {event.repo}")
+            case Rejected() | Skipped() | RolledBack() | Unsaved() | Waiting() | PushFailed():
                 console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -96,7 +103,9 @@ class LiveProgress:
         if isinstance(event, Started | Resumed):
             console.say(beginning(event))
             self._live.start()
-        elif isinstance(event, Rejected | Skipped | RolledBack | Unsaved | Waiting):
+        elif isinstance(event, Fetched):
+            console.say(fetched(event))
+        elif isinstance(event, Rejected | Skipped | RolledBack | Unsaved | Waiting | PushFailed):
             console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -140,7 +149,12 @@ def beginning(event: Started | Resumed) -> str:
     return "\n".join([first, *([f"extended: {extension}"] if extension else []), *warnings])
 
 
-def warning(event: Rejected | Skipped | RolledBack | Unsaved | Waiting) -> str:
+def fetched(event: Fetched) -> str:
+    """What was brought from the Hub, in a line."""
+    return f"brought step {event.step:,} from {event.repo}, verified, in {units.duration(event.seconds)}"
+
+
+def warning(event: Rejected | Skipped | RolledBack | Unsaved | Waiting | PushFailed) -> str:
     """Something that went wrong and did not end the run, in a line."""
     match event:
         case Rejected():
@@ -152,6 +166,11 @@ def warning(event: Rejected | Skipped | RolledBack | Unsaved | Waiting) -> str:
             told = f"went back from step {event.from_step:,} to step {event.step:,}; {batches}"
         case Unsaved():
             told = f"{event.what} could not be saved: {event.reason}; training goes on, saving is tried again"
+        case PushFailed():
+            there = "none is" if event.pushed_step is None else f"step {event.pushed_step:,} is"
+            since = f" for {units.duration(event.behind_seconds)}" if event.behind_seconds >= 1 else ""
+            again = f"; tried again in {units.duration(event.retry_seconds)}" if event.retry_seconds else ""
+            told = f"step {event.step:,} is not on the Hub{since}, {there}: {event.reason}{again}"
         case Waiting():
             told = f"step {event.step + 1:,} waits for text: {event.reason}"
     return f"{console.styled('warning:', fg='yellow', bold=True)} {told}"

@@ -22,7 +22,8 @@ DEFAULTS = AS_THE_RUN | {"steps": "the run's; more extends it"}
 def resume(
     context: typer.Context,
     run: Annotated[
-        str | None, typer.Argument(help="A run folder.", metavar="RUN", show_default="the newest run")
+        str | None,
+        typer.Argument(help="A run folder, or a repository on the Hub.", metavar="RUN", show_default="the newest run"),
     ] = None,
     *,
     data: Annotated[str | None, typer.Option(help="Where the run's data folder is now.", metavar="DIR")] = None,

@@ -18,7 +18,7 @@ from torch import Tensor
 from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.folder import sync_all, whole_folder
 from gemmazero.json_file import read_json
-from gemmazero.storage.tensor_file import write_tensors
+from gemmazero.storage.tensor_file import stem_of, write_shards
 from gemmazero.storage.tensor_header import check_header
 
 FORMAT_VERSION = 1
@@ -106,7 +106,9 @@ class Checkpoint:
         for file in files:
             check_header(file)
         try:
-            tensors = {file.stem: load_file(file) for file in files}
+            tensors: dict[str, dict[str, Tensor]] = {}
+            for file in files:
+                tensors.setdefault(stem_of(file), {}).update(load_file(file))
             history = (training / "history.jsonl").read_text(encoding="utf-8")
         except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(f'cannot read "{training}": {error}', _ANOTHER) from error
@@ -136,7 +138,7 @@ def save_checkpoint(
         training = folder / "training"
         training.mkdir()
         for group, tensors in state.tensors.items():
-            write_tensors(tensors, training / f"{group}.safetensors")
+            write_shards(tensors, training, group)
         record = json.dumps(state.record, indent=1, allow_nan=False) + "\n"
         (training / "state.json").write_text(record, encoding="utf-8")
         (training / "history.jsonl").write_text(state.history, encoding="utf-8")

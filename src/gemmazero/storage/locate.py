@@ -1,9 +1,11 @@
-"""MODEL → the folder it is in: a run's best checkpoint, a checkpoint, or any transformers Gemma folder."""
+"""MODEL → the folder it is in: a run, a checkpoint, any transformers Gemma folder, on this disk or on the Hub."""
 
 from pathlib import Path
 
 from gemmazero.config import RUNS
-from gemmazero.errors import CheckpointError, ConfigError
+from gemmazero.errors import CheckpointError, ConfigError, HubError
+from gemmazero.hub_model import fetch_model
+from gemmazero.hub_name import is_hub_name
 from gemmazero.json_file import read_json
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, list_checkpoints
 
@@ -17,10 +19,11 @@ _START = "gemmazero train --preset nano --data sample"
 def locate_model(name: str | Path | None) -> Path:
     """The model folder that ``name`` means; left out, that of the newest run under ``runs/``.
 
-    The model's files in a checkpoint are verified.
+    The model's files in a checkpoint are verified. A name that is no folder here may be one on the Hub.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
+        HubError: it is not here, and the Hub knows none, does not show it, or could not be reached.
     """
     folder = _named(name)
     if (folder / MANIFEST).exists() or run_of(folder) is not None:
@@ -71,6 +74,8 @@ def _named(name: str | Path | None) -> Path:
         return best_checkpoint(newest_run(with_checkpoint=True))
     folder = Path(name)
     if not folder.exists():
+        if is_hub_name(str(name)):
+            return _from_hub(str(name))
         raise CheckpointError(f'no such model: "{name}"', "name a run folder, a checkpoint folder or a model folder")
     if (folder / RUN_FILE).is_file():
         return best_checkpoint(folder)
@@ -79,6 +84,13 @@ def _named(name: str | Path | None) -> Path:
             f'"{name}" is neither a run nor a model folder', f"it has no {RUN_FILE} and no config.json"
         )
     return folder
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        return fetch_model(name)
+    except HubError as error:
+        raise HubError(f'no folder "{name}" here, and {error.message}', error.hint, kind=error.kind) from error
 
 
 def _is_sound(folder: Path) -> bool:

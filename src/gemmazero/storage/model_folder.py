@@ -15,7 +15,7 @@ from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.json_file import read_json
 from gemmazero.model.gemma import Gemma
-from gemmazero.storage.tensor_file import write_tensors
+from gemmazero.storage.tensor_file import write_shards
 from gemmazero.storage.tensor_header import TensorFacts, check_header
 
 CONFIG = "config.json"
@@ -43,7 +43,10 @@ def save_model(model: Gemma, tokenizer: Tokenizer, folder: Path, *, dtype: torch
     tensors = {name: _narrowed(name, weight, dtype) for name, weight in model.state_dict().items()}
     _write_json(folder / CONFIG, config)
     _write_json(folder / GENERATION_CONFIG, _generation_config(model.config, tokenizer))
-    write_tensors(tensors, folder / WEIGHTS)
+    places = write_shards(tensors, folder, "model")
+    if WEIGHTS not in places.values():
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        _write_json(folder / WEIGHTS_INDEX, {"metadata": {"total_size": size}, "weight_map": places})
     tokenizer.save(folder)
 
 

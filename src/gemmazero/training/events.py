@@ -92,6 +92,40 @@ class Unsaved:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """The state of ``step`` was brought from the Hub, complete and verified."""
+
+    step: int
+    repo: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """The state of ``step``, and the best model so far, are on the Hub."""
+
+    step: int
+    repo: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushFailed:
+    """The state of ``step`` is not on the Hub, the last that is there is ``pushed_step``; training goes on.
+
+    It is tried again in ``retry_seconds``; None says that this was the last time, at the end of the run.
+    """
+
+    step: int
+    repo: str
+    reason: str
+    hint: str
+    pushed_step: int | None
+    behind_seconds: float
+    retry_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Skipped:
     """A batch with numbers gone wrong was not learned from; ``step`` steps are done, as before."""
 
@@ -142,6 +176,6 @@ class Finished:
 
 
 Event = (
-    Started | Resumed | Rejected | Stepped | Skipped | RolledBack | Waiting | Validated | Saved | Unsaved | Stopped
-    | Finished
+    Started | Resumed | Rejected | Stepped | Skipped | RolledBack | Waiting | Validated | Saved | Unsaved | Fetched
+    | Pushed | PushFailed | Stopped | Finished
 )  # fmt: skip

@@ -26,6 +26,7 @@ from gemmazero.training.data_folder import batches_of, tokenizer_of, unless_stop
 from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Unsaved
 from gemmazero.training.guard import Guard, last_anchor
 from gemmazero.training.loop import train
+from gemmazero.training.mirroring import connected, mirrored, push_ended
 from gemmazero.training.record import METRICS, Record, finished, has_saved
 from gemmazero.training.save_times import SaveTimes
 from gemmazero.training.settings import Request, extended, extension_told, recorded, resolve, with_data
@@ -47,7 +48,8 @@ def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
     folder, limit = request.folder, request.settings.get("max_time")
     if limit:
         stop.after(seconds(limit, option="--max-time"), f"--max-time {limit}")
-    if (ended := _ended(request)) is not None:
+    has_hub = bool(request.settings.get("hub_repo"))  # what it lacks is pushed even when all else is done
+    if (ended := _ended(request)) is not None and not has_hub:
         clear_stale(folder / LOCK_FILE)
         yield ended
         return
@@ -56,9 +58,16 @@ def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
     is_new = not folder.exists()
     try:
         with locked(folder / LOCK_FILE, folder):
+            link = yield from connected(request)
+            if link is not None and (ended := _ended(request)) is not None:
+                yield from push_ended(folder, link)
+                yield ended
+                return
             run = yield from Run.open(request, stop)
             if run is not None:
-                yield from run.events()
+                yield from (
+                    run.events() if link is None else mirrored(run.events(), run.record, run.config, link, folder)
+                )
     finally:
         if is_new:  # and empty, where nothing came of the run
             with suppress(OSError):
@@ -138,7 +147,7 @@ class Run:
             yield run._tell(Resumed(**facts, changed=(*told, *changes), extension=extension))
         return run
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Train to the end, or until the wish to stop. Leaving early, or Ctrl-C between two updates, saves first.
 
         Raises:

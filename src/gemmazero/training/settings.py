@@ -72,6 +72,8 @@ class Request:
             raise UsageError("--init brings its own model: it excludes --preset", "leave --preset out")
         model = ModelConfig.read(self.init / "config.json")
         name = self.init.parents[1].name if self.init.parent.name == "checkpoints" else self.init.name
+        if self.init.parent.name == "snapshots":  # of the Hub's cache: models--user--name/snapshots/…
+            name = self.init.parents[1].name.split("--")[-1]
         return Preset(name=name, model=model, train={"sequence_length": min(512, model.max_position_embeddings)})
 
     def refuse_another_model(self, config: RunConfig) -> None:
@@ -137,21 +139,32 @@ def recorded(request: Request, file: Path) -> tuple[RunConfig, tuple[str, ...]]:
     """
     config = RunConfig.from_json(read_json(file))
     request.refuse_another_model(config)
-    _refuse_other_options(config, request.options)
+    refuse_other_options(config, request.options)
     train, told = changed(config.train, request.settings, resumes=request.resumes)
     return dataclasses.replace(config, train=train), told
+
+
+def refuse_other_options(config: RunConfig, given: Mapping[str, Any]) -> None:
+    """Raises UsageError where the run's source is not streamed as ``given`` says."""
+    for name, value in given.items():
+        before = config.data.options.get(name)
+        if config.data.stream is None or value != before:
+            raise UsageError(
+                f"{name} was {before} when the run began and cannot become {value}",
+                "leave it out to go on, or name another --out for a new run",
+            )
 
 
 def changed(recorded: TrainConfig, given: Mapping[str, Any], *, resumes: bool) -> tuple[TrainConfig, tuple[str, ...]]:
     """A run's settings with those given anew, and what changed that keeps the mathematics: "threads: 2 → 4".
 
-    What is automatic (``auto``, no threads) was resolved when the run began, and stays what it was. A time limit is
-    one session's alone. More ``steps`` are left to ``extended``.
+    What is automatic (``auto``, no threads) was resolved when the run began, and stays what it was. A time limit, and
+    the leave to overwrite another run, are one session's alone. More ``steps`` are left to ``extended``.
 
     Raises:
         UsageError: a setting that decides the result differs from the run's.
     """
-    recorded = dataclasses.replace(recorded, max_time=None)
+    recorded = dataclasses.replace(recorded, max_time=None, hub_overwrite=False)
     resolved = {name: value for name, value in given.items() if value != "auto" and (name, value) != ("threads", 0)}
     differing = {name: value for name, value in resolved.items() if value != getattr(recorded, name)}
     if "steps" in differing:
@@ -217,16 +230,6 @@ def _reference(data: Path, manifest: Manifest, stream: StreamSource | None) -> D
         options=options,
         stream=location,
     )
-
-
-def _refuse_other_options(config: RunConfig, given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
-        before = config.data.options.get(name)
-        if config.data.stream is None or value != before:
-            raise UsageError(
-                f"{name} was {before} when the run began and cannot become {value}",
-                "leave it out to go on, or name another --out for a new run",
-            )
 
 
 def _check_more_steps(before: int, steps: int, *, resumes: bool) -> None:

@@ -52,7 +52,7 @@ def stream_of(request: Request, before: RunConfig | None) -> StreamSource | None
             f'"{location}" is not the text that the run began with',
             f"it began with {recorded.source}; --out names another run",
         )
-    return source
+    return replace(source, name=recorded.source)
 
 
 def data_of(request: Request, before: RunConfig | None, stream: StreamSource | None) -> Preparing:

@@ -1,0 +1,77 @@
+"""A model's name on the Hub → its folder in the Hub's cache, as ``hf download`` would leave it there."""
+
+from pathlib import Path
+
+from gemmazero.errors import HubError
+from gemmazero.hub import hub_failures, patiently
+from gemmazero.hub_name import split_hub_name
+from gemmazero.hub_repo import Content
+
+_WANTED = ("*.json", "*.safetensors", "*.jinja")
+_UNWANTED = ("*/*", "checkpoint.json", "run.json")  # of a run's state, which is no model's
+
+
+def fetch_model(name: str) -> Path:
+    """The folder with the files of the model ``name``, ``user/name`` or ``user/name@revision``.
+
+    The Hub says which commit that is and what its files hold; each is compared, and fetched again where it differs.
+    In offline mode, and where the Hub cannot be reached, it is what the cache has of that revision.
+
+    Raises:
+        HubError: there is no such model, or it is not shown; the Hub cannot be reached and the cache has nothing.
+    """
+    repo, revision = split_hub_name(name)
+    try:
+        return patiently(lambda: _fetched(repo, revision), tries=3)
+    except HubError as error:
+        if error.kind == "unreachable" and (cached := _cached(repo, revision)) is not None:
+            return cached
+        raise
+
+
+def _fetched(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi
+
+    what = f'model "{repo}"'
+    with hub_failures(what, revision):
+        api = HfApi()
+        sha = api.repo_info(repo, revision=revision).sha
+        folder = _snapshot(repo, revision, only_cached=False)
+        if folder.name != sha:  # what the cache had before, in place of what the Hub did not give
+            raise HubError(f"the Hub did not give {what}", "run the command again", kind="unreachable")
+        for item in api.list_repo_tree(repo, revision=sha):
+            if hasattr(item, "blob_id") and (folder / item.path).is_file():
+                _repair(repo, str(sha), item.path, Content.told(item), folder)
+    return folder
+
+
+def _repair(repo: str, sha: str, path: str, content: Content, folder: Path) -> None:
+    """Fetch the file again where the cache holds another. Raises HubError where that does not help."""
+    from huggingface_hub import hf_hub_download
+
+    if Content.of_file(folder / path).matches(content):
+        return
+    hf_hub_download(repo, path, revision=sha, force_download=True)
+    if not Content.of_file(folder / path).matches(content):
+        raise HubError(f'"{path}" of model "{repo}" arrived damaged', "run the command again", kind="damaged")
+
+
+def _cached(repo: str, revision: str | None) -> Path | None:
+    """The whole model that the cache has of that revision; None where it has none."""
+    try:
+        return _snapshot(repo, revision, only_cached=True)
+    except (OSError, ValueError):  # as which the client tells of all that may lack
+        return None
+
+
+def _snapshot(repo: str, revision: str | None, *, only_cached: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        repo,
+        revision=revision,
+        allow_patterns=list(_WANTED),
+        ignore_patterns=list(_UNWANTED),
+        local_files_only=only_cached,
+    )
+    return Path(folder)

@@ -1,0 +1,98 @@
+"""The state that the Hub holds → a run folder on this disk, whole or not at all."""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from gemmazero.errors import CheckpointError, ConfigError, HubError
+from gemmazero.folder import discard, recover_all, require_space, whole_folder, write_file
+from gemmazero.hub_repo import ATTRIBUTES, Content
+from gemmazero.json_file import read_json
+from gemmazero.run_config import RunConfig
+from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, checkpoint_folder, list_checkpoints, step_of
+from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
+from gemmazero.storage.remote_state import BEST, RemoteState
+
+DATA = Path("data")  # where a run from elsewhere looks for its data, and prepares it again
+
+
+def restore(remote: RemoteState, run: Path) -> None:
+    """Bring the state, and the best checkpoint that goes with it, into ``run``; later checkpoints there go.
+
+    Every file is verified, by its sum on the Hub and by the checkpoint's manifest. ``run.json`` comes last: before it
+    nothing takes the folder for a run that could begin anew.
+
+    Raises:
+        HubError: the Hub failed, or holds something damaged.
+        GemmaZeroError: the disk is full, or refuses.
+    """
+    parent = run / CHECKPOINTS
+    recover_all(parent)
+    require_space(run, sum(content.size for content in remote.files.values()))
+    if f"{BEST}/{MANIFEST}" in remote.files:
+        _bring(remote, f"{BEST}/", parent)
+    _bring(remote, "", parent)
+    for folder in reversed(list_checkpoints(parent)):
+        if (step_of(folder) or 0) > remote.state.step:
+            discard(folder)
+    config = with_local_data(remote.state.config, run)
+    write_file(run / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
+
+
+def with_local_data(config: RunConfig, run: Path) -> RunConfig:
+    """The run with its data where it was last on this machine, or where it would be prepared here."""
+    folder, stream = str((DATA / Path(config.data.folder).name).absolute()), config.data.stream
+    with suppress(ConfigError):
+        here = RunConfig.from_json(read_json(run / RUN_FILE)).data
+        folder, stream = here.folder, stream and (here.stream or stream)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, folder=folder, stream=stream))
+
+
+def _bring(remote: RemoteState, prefix: str, parent: Path) -> None:
+    """The checkpoint whose paths begin with ``prefix``, as a folder under ``parent``, where it is not there."""
+    files = _files_of_checkpoint(remote.files, prefix)
+    manifest = remote.files[prefix + MANIFEST]
+    step = remote.state.step if not prefix else _step_of_best(remote, manifest)
+    final = checkpoint_folder(parent, step)
+    if _is_there(final, manifest):
+        return
+    try:
+        with whole_folder(final) as folder:
+            remote.repo.download(remote.sha, files, folder)
+            if prefix:
+                for path in (folder / prefix).iterdir():
+                    path.rename(folder / path.name)
+                (folder / prefix).rmdir()
+            checkpoint = Checkpoint.open(folder)
+            checkpoint.verify()
+            if (checkpoint.run_id, checkpoint.step) != (remote.state.config.run_id, step):
+                raise CheckpointError(f'"{final}" is of another run or step')
+    except CheckpointError as error:
+        raise HubError(f"{remote.repo} holds a damaged state: {error.message}", kind="damaged") from error
+
+
+def _files_of_checkpoint(files: Mapping[str, Content], prefix: str) -> dict[str, Content]:
+    strangers = (ATTRIBUTES, RUN_FILE)
+    if prefix:
+        return {path: content for path, content in files.items() if path.startswith(prefix)}
+    return {path: one for path, one in files.items() if path not in strangers and not path.startswith(f"{BEST}/")}
+
+
+def _step_of_best(remote: RemoteState, manifest: Content) -> int:
+    with tempfile.TemporaryDirectory(prefix="gemmazero-") as name:
+        remote.repo.download(remote.sha, {f"{BEST}/{MANIFEST}": manifest}, Path(name))
+        return Checkpoint.open(Path(name, BEST)).step
+
+
+def _is_there(folder: Path, manifest: Content) -> bool:
+    """Whether the checkpoint with that manifest is on the disk, undamaged."""
+    try:
+        if not Content.of_file(folder / MANIFEST).matches(manifest):
+            return False
+        Checkpoint.open(folder).verify()
+    except (OSError, CheckpointError):
+        return False
+    return True

@@ -1,0 +1,212 @@
+"""A run and its repository on the Hub: what is there is gone on with, what is saved is pushed."""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemmazero.data.shards import MANIFEST, Manifest
+from gemmazero.errors import CheckpointError, GemmaZeroError, HubError, UsageError
+from gemmazero.folder import recover
+from gemmazero.hub import TRIES, patiently
+from gemmazero.hub_repo import HubRepo
+from gemmazero.json_file import read_json
+from gemmazero.run_config import RunConfig
+from gemmazero.storage.checkpoints import Checkpoints
+from gemmazero.storage.lineage import State
+from gemmazero.storage.locate import RUN_FILE
+from gemmazero.storage.mirror import HubMirror, Tried
+from gemmazero.storage.push import Pusher, occupied
+from gemmazero.storage.remote_state import RemoteState, look_at, state_in
+from gemmazero.storage.restore import restore
+from gemmazero.training.events import Event, Fetched, Finished, Pushed, PushFailed, Saved, Stopped
+from gemmazero.training.record import Record
+from gemmazero.training.settings import Request, changed, refuse_other_options
+
+SECONDS_AT_THE_END = 600.0  # to push what is not on the Hub yet, once all steps are done
+SECONDS_AT_A_STOP = 60.0  # whoever stops a run may not wait for long
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """The repository of a run, once it was looked at.
+
+    Args:
+        pusher: pushes there.
+        pushed_step: the step of the state that it holds, where it is the run's.
+        unpushed: the newest checkpoint on the disk, where that is not there.
+    """
+
+    pusher: Pusher
+    pushed_step: int | None = None
+    unpushed: Path | None = None
+
+
+def connected(request: Request) -> Generator[Event, None, Link | None]:
+    """Find out which state is the newest, the disk's or the Hub's, and bring that from the Hub; None without a Hub.
+
+    With a run on the disk, a Hub that cannot be reached is told of, and the run goes on; what it holds is looked at
+    before anything is pushed. Without one it is an error, as there may be a state to go on from.
+
+    Raises:
+        GemmaZeroError: the repository holds another run, the two have parted, the Hub failed or refused, or holds
+            something damaged.
+    """
+    folder = request.folder
+    recover(folder / RUN_FILE)
+    config = RunConfig.from_json(read_json(folder / RUN_FILE)) if (folder / RUN_FILE).is_file() else None
+    name = request.settings.get("hub_repo") or (config.train.hub_repo if config else None)
+    if name is None:
+        return None
+    repo, overwrites = HubRepo(name), bool(request.settings.get("hub_overwrite"))
+    private = bool(request.settings.get("hub_private") or (config and config.train.hub_private))
+    pusher = Pusher(repo, private=private, overwrites=overwrites)
+    checkpoint, local = _newest_here(folder, config)
+    try:
+        remote = patiently(lambda: look_at(repo))
+        if remote is None:
+            patiently(lambda: pusher.claim(config.run_id if config else None))
+    except HubError as error:
+        if config is None or error.kind != "unreachable":
+            raise
+        yield _failed(repo, Tried(step=local.step if local else 0, reason=error.message, retry_seconds=0.0))
+        return Link(pusher=pusher, unpushed=checkpoint)
+    if remote is None and request.resumes and config is None:
+        raise CheckpointError(f"{repo} holds no state to go on from", f"gemmazero train --hub-repo {name} begins a run")
+    if remote is None or not _is_to_be_fetched(remote, local, request, overwrites):
+        is_there = remote is not None and local is not None and remote.state.comes_after(local)
+        return Link(
+            pusher=pusher,
+            pushed_step=remote.state.step if remote and local and local.comes_after(remote.state) else None,
+            unpushed=None if is_there else checkpoint,
+        )
+    started = time.monotonic()
+    remote = _fetch(remote, folder)
+    yield Fetched(step=remote.state.step, repo=name, seconds=time.monotonic() - started)
+    return Link(pusher=pusher, pushed_step=remote.state.step)
+
+
+def mirrored(
+    events: Generator[Event, None, None], record: Record, config: RunConfig, link: Link, run: Path
+) -> Iterator[Event]:
+    """``events`` of ``run``; each state that is saved is pushed meanwhile, and before the end the last one."""
+    mirror = HubMirror(link.pusher, run, config, link.pushed_step)
+    if link.unpushed is not None:
+        mirror.offer(link.unpushed)
+    try:
+        with closing(events):
+            for event in events:
+                if isinstance(event, Saved):
+                    mirror.offer(event.checkpoint)
+                if isinstance(event, Finished | Stopped):  # it stands in the record already, and is the last there
+                    is_end = isinstance(event, Finished)
+                    yield from _drained(mirror, link, SECONDS_AT_THE_END if is_end else SECONDS_AT_A_STOP)
+                yield event
+                for tried in mirror.told():
+                    told = _told(link.pusher.repo, tried)
+                    record.write(told)
+                    yield told
+    except GemmaZeroError:
+        yield from _drained(mirror, link, SECONDS_AT_A_STOP)
+        raise
+    finally:
+        mirror.close()
+
+
+def push_ended(run: Path, link: Link) -> Iterator[Event]:
+    """Push what the Hub lacks of a run that has ended."""
+    config = RunConfig.from_json(read_json(run / RUN_FILE))
+    checkpoint, _ = _newest_here(run, config)
+    if checkpoint is not None:
+        mirror = HubMirror(link.pusher, run, config, link.pushed_step)
+        mirror.offer(checkpoint)
+        yield from _drained(mirror, link, SECONDS_AT_THE_END)
+
+
+def _newest_here(folder: Path, config: RunConfig | None) -> tuple[Path | None, State | None]:
+    """The newest good checkpoint on the disk; none where none is good, which opening the run tells of."""
+    if config is not None:
+        with suppress(CheckpointError):
+            checkpoint, _ = Checkpoints(folder, config).newest_good()
+            if checkpoint is not None:
+                return checkpoint.folder, state_in(checkpoint.folder, config)
+    return None, None
+
+
+def _is_to_be_fetched(remote: RemoteState, local: State | None, request: Request, overwrites: bool) -> bool:
+    """Whether the Hub's state is the one to go on from. Raises HubError where one of the two would be lost."""
+    if local is None:
+        try:
+            _require_the_run(request, remote.state.config)
+        except UsageError as error:
+            if overwrites:
+                return False
+            reason = f"{remote.state}, which is not the run that was asked for: {error.message}"
+            raise occupied(remote.repo, reason) from error
+        return True
+    if overwrites or local.comes_after(remote.state):
+        return False
+    if remote.state.comes_after(local):
+        return True
+    if remote.state.config.run_id != local.config.run_id:
+        raise occupied(remote.repo, f"{remote.state} and not {local}")
+    raise HubError(
+        f"this disk holds {local}, {remote.repo} holds {remote.state}, and neither leads to the other",
+        "--hub-overwrite goes on with the disk's; a folder without the run goes on with the Hub's",
+        kind="conflict",
+    )
+
+
+def _require_the_run(request: Request, config: RunConfig) -> None:
+    """Raises UsageError where ``config`` is not of the run that was asked for."""
+    request.refuse_another_model(config)
+    refuse_other_options(config, request.options)
+    changed(config.train, request.settings, resumes=request.resumes)
+    if request.data is None or request.resumes:
+        return
+    data = Path(request.data)
+    if (data / MANIFEST).is_file():
+        is_same = Manifest.read(data).digest == config.data.manifest_digest
+    else:
+        is_same = data.name in (Path(config.data.source).name, Path(config.data.folder).name)
+    if not is_same:
+        raise UsageError(f'its data is "{config.data.source}", and not "{request.data}"')
+
+
+def _fetch(remote: RemoteState, folder: Path) -> RemoteState:
+    """Restore the state, or the one that has taken its place meanwhile."""
+    repo = remote.repo
+    for _ in range(TRIES):
+        try:
+            restore(remote, folder)
+            return remote
+        except HubError as error:
+            newer = patiently(lambda: look_at(repo)) if error.kind == "absent" else None
+            if newer is None:
+                raise
+            remote = newer
+    raise HubError(f"{repo} changes faster than it can be read", "stop the machine that trains there")
+
+
+def _drained(mirror: HubMirror, link: Link, seconds: float) -> Iterator[Event]:
+    for tried in mirror.drain(seconds):
+        yield _told(link.pusher.repo, tried)
+
+
+def _told(repo: HubRepo, tried: Tried) -> Pushed | PushFailed:
+    if tried.reason:
+        return _failed(repo, tried)
+    return Pushed(step=tried.step, repo=repo.name, seconds=tried.seconds)
+
+
+def _failed(repo: HubRepo, tried: Tried) -> PushFailed:
+    return PushFailed(
+        step=tried.step,
+        repo=repo.name,
+        reason=tried.reason,
+        hint=tried.hint,
+        pushed_step=tried.pushed_step,
+        behind_seconds=tried.behind_seconds,
+        retry_seconds=tried.retry_seconds,
+    )

@@ -1,0 +1,139 @@
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+import gemmazero
+from gemmazero.errors import HubError
+from gemmazero.json_file import read_json
+from gemmazero.run_config import RunConfig
+from gemmazero.storage.mirror import FOLDER, LAST_TRIES, HubMirror, Tried
+from gemmazero.storage.push import Pusher
+from gemmazero.storage.snapshot import Snapshot
+from tiny_run import SETTINGS
+
+BUSY = HubError("busy", "wait", kind="unreachable")
+
+
+class Gate:
+    """Pushes when it is let, and keeps the steps; raises what it is given first."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.steps = list(errors), []  # type: ignore[var-annotated]
+        self.begun, self.may_go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def push(self, snapshot: Snapshot) -> None:
+        self.begun.release()
+        assert self.may_go.acquire(timeout=60)
+        assert all(path.is_file() for path in snapshot.heavy.values() if isinstance(path, Path))
+        if self.errors:
+            raise self.errors.pop(0)
+        self.steps.append(snapshot.step)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data: Path, tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a checkpoint at every step; read only."""
+    run = tmp_path_factory.mktemp("mirror") / "run"
+    settings = SETTINGS | {"save_every": 1, "keep": 9}
+    gemmazero.train(preset=str(tiny_preset), data=str(tiny_data), out=run, **settings).run()
+    return run
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@contextmanager
+def mirroring(run: Path, gate: Gate, pushed_step: int | None = None) -> Iterator[HubMirror]:
+    config = RunConfig.from_json(read_json(run / "run.json"))
+    mirror = HubMirror(cast(Pusher, gate), run, config, pushed_step)
+    try:
+        yield mirror
+    finally:
+        mirror.close()
+        for _ in range(9):
+            gate.may_go.release()
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def test_a_newer_state_takes_the_place_of_one_that_waits(run: Path) -> None:
+    gate = Gate()
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 1))
+        assert gate.begun.acquire(timeout=60)
+        for step in (2, 3, 4):
+            mirror.offer(checkpoint(run, step))
+        assert len(list((run / FOLDER).iterdir())) == 2
+        for _ in range(2):
+            gate.may_go.release()
+        told = list(mirror.drain(60))
+    assert gate.steps == [1, 4] == [one.step for one in told]
+    assert not (run / FOLDER).exists()
+
+
+def test_what_is_pushed_outlives_the_checkpoint_it_is_of(run: Path) -> None:
+    gate = Gate()
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 1))
+        assert gate.begun.acquire(timeout=60)
+        shutil.rmtree(run / "checkpoints")
+        gate.may_go.release()
+        assert [one.reason for one in mirror.drain(60)] == [""]
+
+
+def test_a_failure_is_told_tried_again_and_mended(run: Path) -> None:
+    gate = Gate(BUSY)
+    with mirroring(run, gate, pushed_step=1) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        for _ in range(2):
+            gate.may_go.release()
+        first, second = mirror.drain(60)
+    assert (first.step, first.reason, first.pushed_step) == (2, "busy", 1)
+    assert first.retry_seconds is not None
+    assert (second.step, second.reason, second.pushed_step) == (2, "", 2)
+
+
+def test_what_the_hub_refuses_for_good_is_not_tried_for_long(run: Path) -> None:
+    gate = Gate(*[HubError("no", kind="refused")] * LAST_TRIES)
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        for _ in range(2):
+            gate.may_go.release()
+        *_, last = mirror.drain(60)
+    assert last == Tried(step=2, reason="no", behind_seconds=last.behind_seconds)
+
+
+def test_a_hub_that_says_nothing_is_not_waited_for_beyond_the_deadline(run: Path) -> None:
+    gate = Gate()
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        assert gate.begun.acquire(timeout=60)
+        (last,) = mirror.drain(0.1)
+    assert (last.reason, last.retry_seconds) == ("the Hub has not answered yet", None)
+
+
+def test_a_bug_in_pushing_ends_neither_the_run_nor_the_mirror(run: Path) -> None:
+    gate = Gate(ZeroDivisionError("hf_secret"))
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        for _ in range(2):
+            gate.may_go.release()
+        first, second = mirror.drain(60)
+    assert first.reason == "pushing failed: ZeroDivisionError"
+    assert second.reason == ""
+
+
+def test_copies_that_a_killed_process_left_are_gone(run: Path) -> None:
+    (run / FOLDER / "0").mkdir(parents=True)
+    with mirroring(run, Gate()) as mirror:
+        assert list(mirror.drain(60)) == []
+    assert not (run / FOLDER).exists()

@@ -1,0 +1,81 @@
+"""A MODEL on the Hub, in processes that take a loopback server for it."""
+
+from typing import Any
+
+import pytest
+
+import gemmazero
+from hub_server.store import Repo
+from hub_world import REPO, World
+from tiny_run import SETTINGS
+
+ASKING = """
+from pathlib import Path
+from gemmazero.errors import GemmaZeroError
+from gemmazero.storage.locate import locate_model
+def located(name):
+    try:
+        folder = locate_model(name)
+    except GemmaZeroError as error:
+        return error.message
+    return {path.name: path.read_bytes().hex() for path in folder.iterdir() if path.is_file()}
+"""
+
+
+@pytest.fixture
+def published(world: World) -> dict[str, str]:
+    """The files of a model that is in a private repository, under main and the tag v1."""
+    training = gemmazero.train(preset=str(world.preset), data=str(world.data), out=world.run, **SETTINGS)
+    next(event for event in training if type(event).__name__ == "Saved")
+    folder = max((world.run / "checkpoints").iterdir())
+    repo = world.hub.repos[REPO] = Repo(REPO, "tester", private=True)
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    repo.change("main", "", "by hand", [("file", {"path": name}, content) for name, content in files.items()])
+    repo.refs["refs/tags/v1"] = repo.refs["refs/heads/main"]
+    return {name: content.hex() for name, content in files.items() if name != "checkpoint.json"}
+
+
+def located(world: World, name: str, **how: Any) -> Any:
+    return world.ask(f"{ASKING}\nanswer = located({name!r})", **how)
+
+
+def test_a_name_with_a_revision_or_without_is_the_model_there(world: World, published: dict[str, str]) -> None:
+    assert located(world, REPO) == located(world, f"{REPO}@v1") == published
+    assert "has no revision" in located(world, f"{REPO}@v2")
+
+
+@pytest.mark.slow
+def test_the_cache_serves_offline_and_when_the_hub_is_gone_and_nothing_else(
+    world: World, published: dict[str, str]
+) -> None:
+    assert "HF_HUB_OFFLINE" in located(world, REPO, HF_HUB_OFFLINE="1")
+    located(world, REPO)
+    assert located(world, REPO, HF_HUB_OFFLINE="1") == published
+    world.hub.url = "http://127.0.0.1:9"
+    assert located(world, REPO) == published
+    assert "could not be reached" in located(world, "tester/other")
+
+
+def test_a_cache_that_holds_something_else_is_mended(world: World, published: dict[str, str]) -> None:
+    located(world, REPO)
+    blob = next(path for path in (world.folder / "home").rglob("blobs/*") if path.stat().st_size > 50_000)
+    blob.write_bytes(bytes(blob.stat().st_size))
+    assert located(world, REPO) == published
+
+
+def test_a_private_model_needs_a_token_that_may_read_it(world: World, published: dict[str, str]) -> None:
+    told = located(world, REPO, token="hf_tokenofastranger")
+    assert told == f'no folder "{REPO}" here, and the Hub knows no model "{REPO}", or does not show it to you'
+
+
+@pytest.mark.slow
+def test_a_name_on_the_hub_works_where_a_model_is_wanted(world: World, published: dict[str, str]) -> None:
+    assert world.do("eval", REPO, "--data", world.data).code == 0
+    assert world.do("generate", "ant", "--model", f"{REPO}@v1", "--max-tokens", 3).code == 0
+    assert world.do("convert", REPO, "export").code == 0
+    begun = world.do(
+        "train", "--init", REPO, "--data", world.data, "--steps", 1, "--warmup-steps", 0, "--batch-size", 2,
+        "--sequence-length", 8,
+    )  # fmt: skip
+    assert begun.code == 0, begun.output
+    assert (world.folder / "runs" / "tiny-animals" / "run.json").is_file()

@@ -1,0 +1,313 @@
+"""Whole runs, in processes that take a loopback server for the Hub."""
+
+import json
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gemmazero
+from hub_server.player import Player
+from hub_server.server import READER, STRANGER, TOKEN
+from hub_server.store import Repo
+from hub_world import HEAVY, REPO, World, difference_of
+from tiny_run import SETTINGS, write_text
+
+SOME_LOGITS = f"""
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("{REPO}")
+model = AutoModelForCausalLM.from_pretrained("{REPO}").float().eval()
+ids = tokenizer("ant bee cat", return_tensors="pt").input_ids
+with torch.no_grad():
+    answer = [ids.tolist(), model(ids).logits.tolist()]
+"""
+
+
+@pytest.fixture(scope="session")
+def straight(tiny_data: Path, tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed, and that knows no Hub; read only."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    gemmazero.train(preset=str(tiny_preset), data=str(tiny_data), out=run, **SETTINGS).run()
+    return run
+
+
+def events(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == kind]
+
+
+def kill_after_commits(world: World, player: Player, branch: str, count: int) -> None:
+    """SIGKILL at the moment when the server has made the commit, and before the program is told."""
+    made: list[str] = []
+
+    def look(committed: str) -> None:
+        made.append(committed)
+        if made.count(branch) == count:
+            player.process.kill()
+
+    world.hub.watchers.append(look)
+    assert player.wait().code == -signal.SIGKILL
+    world.hub.watchers.remove(look)
+
+
+def test_both_tracks_are_what_the_disk_holds_and_transformers_loads_the_light_one(world: World, straight: Path) -> None:
+    ended = world.train().wait()
+    assert ended.code == 0, ended.output
+    assert difference_of(world.run, straight) == []
+    assert list(world.run.glob(".*")) == []
+    newest = world.run / "checkpoints" / "step-00000006"
+    on_disk = {path.relative_to(newest).as_posix(): path.read_bytes() for path in newest.rglob("*") if path.is_file()}
+    heavy, light = world.repo.state(HEAVY), world.repo.state("main")
+    assert {path: heavy[path] for path in heavy if path not in ("run.json", ".gitattributes")} == on_disk
+    assert light["model.safetensors"] == on_disk["model.safetensors"]
+    assert set(light) - {".gitattributes"} == {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "gemmazero.json", "README.md", "loss_plot.png", "metrics.jsonl",
+    }  # fmt: skip
+    assert b'"event": "finished"' in light["metrics.jsonl"]
+    run_id = json.loads(heavy["run.json"])["run_id"]
+    for branch in ("main", HEAVY):
+        (commit,) = world.repo.history(world.repo.resolve(branch).sha)
+        assert commit.message.startswith(f"run {run_id}, step 6")
+    ids, logits = world.ask(SOME_LOGITS)
+    model = gemmazero.load(world.run, device="cpu")
+    assert [model.tokenizer.encode("ant bee cat")] == ids
+    import torch
+
+    assert torch.allclose(model.logits(torch.tensor(ids)), torch.tensor(logits), atol=1e-5)
+    assert TOKEN not in ended.output + "".join(
+        path.read_text(errors="replace") for path in world.run.rglob("*") if path.is_file()
+    )
+
+
+def test_a_machine_that_is_lost_loses_nothing_that_was_pushed(world: World, straight: Path) -> None:
+    kill_after_commits(world, world.train(save_every=1), HEAVY, 2)
+    pushed = world.pushed_step()
+    assert pushed > 0
+    world.lose_the_machine()
+    ended = world.do("resume", REPO, "--data", world.data)
+    assert ended.code == 0, ended.output
+    run = world.folder / "runs" / "tiny"
+    assert events(run, "resumed")[0]["step"] == pushed
+    assert difference_of(run, straight) == []
+    assert world.pushed_step() == 6
+    assert world.problems_on_the_hub() == []
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_from_the_hub_on_an_empty_machine(world: World, straight: Path) -> None:
+    kill_after_commits(world, world.train(save_every=1), "main", 2)
+    pushed = world.pushed_step()
+    world.lose_the_machine()
+    ended = world.train(save_every=1).wait()
+    assert ended.code == 0, ended.output
+    assert f"brought step {pushed} from {REPO}" in ended.output
+    assert difference_of(world.run, straight) == []
+
+
+@pytest.mark.parametrize(
+    "status", [pytest.param(503, marks=pytest.mark.slow), pytest.param(429, marks=pytest.mark.slow), 401]
+)
+def test_a_hub_that_does_not_answer_is_never_taken_for_an_empty_one(world: World, status: int) -> None:
+    world.hub.fail("status", "whoami" if status == 401 else "/api/models", times=-1, status=status)
+    ended = world.train().wait()
+    assert ended.code == 1
+    assert f"HTTP {status}" in ended.output
+    assert "Traceback" not in ended.output
+    assert not world.run.exists()
+    assert world.hub.repos == {}
+
+
+@pytest.mark.slow
+def test_a_hub_that_is_down_costs_a_run_nothing_but_its_last_word(world: World, straight: Path) -> None:
+    world.hub.fail("status", "POST .*/(preupload|branch)", times=-1, status=503)
+    ended = world.train().wait()
+    assert ended.code == 1
+    assert difference_of(world.run, straight) == []
+    assert "error: step 6 is on this disk and not on the Hub, nothing of it is" in ended.output
+    assert f"gemmazero resume run --hub-repo {REPO}" in ended.output
+    assert "run is finished, at step 6" in ended.output
+    world.hub.faults.clear()
+    again = world.do("resume", "run", "--hub-repo", REPO)
+    assert again.code == 0, again.output
+    assert world.pushed_step() == 6
+    assert difference_of(world.run, straight) == []
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_on_the_way_is_told_and_mended_by_the_end(world: World, straight: Path) -> None:
+    hub = world.hub
+    faults = [
+        hub.fail("status", "POST .*/commit/training-state", status=429, headers={"Retry-After": "1"}),
+        hub.fail("reset", "POST .*/commit/training-state", when="after"),
+        hub.fail("reset", "POST .*/commit/main"),
+        hub.fail("half_read", "PUT /objects/"),
+        hub.fail("status", "objects/batch", status=502),
+    ]
+    ended = world.train().wait()
+    assert ended.code == 0, ended.output
+    assert [fault.hits for fault in faults] == [1, 1, 1, 1, 1]
+    assert "is not on the Hub" in ended.output
+    assert world.pushed_step() == 6
+    assert world.problems_on_the_hub() == []
+    assert difference_of(world.run, straight) == []
+
+
+@pytest.mark.slow
+def test_another_runs_repository_is_never_overwritten_unless_it_may_be(world: World) -> None:
+    assert world.train().wait().code == 0
+    before = world.repo.state(HEAVY)
+    shutil.rmtree(world.run)
+    ended = world.train(seed=1).wait()
+    assert ended.code == 1
+    assert "run " in ended.output
+    assert "--hub-overwrite" in ended.output
+    assert world.repo.state(HEAVY) == before
+    assert not world.run.exists()
+    assert world.do(*world.command(seed=1)).code == 0  # a run of its own, which then meets the repository
+    ended = world.do("resume", "run", "--hub-repo", REPO)
+    assert ended.code == 1
+    assert "--hub-overwrite" in ended.output
+    assert world.repo.state(HEAVY) == before
+    ended = world.do("resume", "run", "--hub-repo", REPO, "--hub-overwrite")
+    assert ended.code == 0, ended.output
+    run_id = json.loads((world.run / "run.json").read_text())["run_id"]
+    assert json.loads(world.repo.state(HEAVY)["checkpoint.json"])["run_id"] == run_id
+    assert json.loads(world.repo.state("main")["gemmazero.json"])["run_id"] == run_id
+
+
+def test_a_repository_with_other_files_is_left_alone(world: World) -> None:
+    world.hub.repos[REPO] = Repo(REPO, "tester")
+    world.repo.change("main", "", "by hand", [("file", {"path": "notes.txt"}, b"mine")])
+    ended = world.train().wait()
+    assert ended.code == 1
+    assert "holds other files" in ended.output
+    assert world.repo.state("main")["notes.txt"] == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        (READER, "may read"),
+        (STRANGER, 'may not write under "tester"'),
+        ("hf_anythingelse", "HTTP 401"),
+    ],
+)
+def test_a_token_that_may_not_write_is_told_at_once_and_never_shown(world: World, token: str, message: str) -> None:
+    ended = world.train(token=token).wait()
+    assert ended.code == 1
+    assert message in ended.output
+    assert token not in ended.output
+    assert not world.run.exists()
+
+
+@pytest.mark.slow
+def test_two_histories_that_have_parted_are_both_told_and_neither_is_lost(world: World) -> None:
+    assert world.train(save_every=1).wait().code == 0
+    history = "training/history.jsonl"
+    lines = world.repo.state(HEAVY)[history].splitlines(keepends=True)
+    step = json.loads(lines[0]) | {"loss": 1.0}
+    forge(world.repo, history, b"".join([json.dumps(step).encode() + b"\n", *lines[1:]]))
+    before = world.repo.state(HEAVY)
+    ended = world.do("resume", "run", "--hub-repo", REPO)
+    assert ended.code == 1
+    assert "neither leads to the other" in ended.output
+    assert world.repo.state(HEAVY) == before
+
+
+def test_a_damaged_state_on_the_hub_is_refused(world: World) -> None:
+    assert world.train().wait().code == 0
+    weights = bytearray(world.repo.state(HEAVY)["training/optimizer.safetensors"])
+    weights[-1] ^= 1
+    forge(world.repo, "training/optimizer.safetensors", bytes(weights))
+    world.lose_the_machine()
+    ended = world.do("resume", REPO, "--data", world.data)
+    assert ended.code == 1
+    assert "damaged" in ended.output
+    assert "Traceback" not in ended.output
+    assert not (world.folder / "runs" / "tiny" / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_a_download_that_arrives_damaged_or_cut_is_fetched_again(world: World, straight: Path) -> None:
+    assert world.train().wait().code == 0
+    world.lose_the_machine()
+    faults = [
+        world.hub.fail("corrupt", "GET /objects/.*"),
+        world.hub.fail("truncate", "GET /objects/.*"),
+        world.hub.fail("reset", "GET .*/resolve/.*/config.json"),
+    ]
+    ended = world.do("resume", REPO, "--data", world.data)
+    assert ended.code == 0, ended.output
+    assert [fault.hits for fault in faults] == [1, 1, 1]
+    assert difference_of(world.folder / "runs" / "tiny", straight) == []
+
+
+@pytest.mark.slow
+def test_data_is_prepared_again_and_another_is_refused(world: World) -> None:
+    settings = [word for name, value in SETTINGS.items() for word in (f"--{name.replace('_', '-')}", value)]
+    train = ["train", "--preset", world.preset, "--data", "sample", "--out", "run", *settings, "--steps", 2]
+    ended = world.do(*train, "--warmup-steps", 1, "--hub-repo", REPO)
+    assert ended.code == 0, ended.output
+    world.lose_the_machine()
+    text = write_text(world.folder / "other.jsonl", 40)
+    assert world.do("prepare", text, "--out", "other", "--tokenizer", "bytes").code == 0
+    ended = world.do("resume", REPO, "--data", "other")
+    assert ended.code == 1
+    assert "does not hold the data that the run began with" in ended.output
+    shutil.rmtree(world.folder / "runs")
+    ended = world.do("resume", REPO)
+    assert ended.code == 0, ended.output
+    assert (world.folder / "data" / "sample" / "manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_streaming_run_goes_on_from_the_hub_wherever_its_text_is(world: World) -> None:
+    text = write_text(world.folder / "animals.jsonl", documents=40)
+    command = [*replace(world, data=text).command(save_every=1), "--stream", "--tokenizer", "bytes"]
+    ended = world.do(*command)
+    assert ended.code == 0, ended.output
+    straight = world.run.rename(world.folder / "straight")
+    kill_after_commits(world, world.begin(*command, "--hub-repo", REPO), HEAVY, 2)
+    assert str(world.folder) not in world.repo.state(HEAVY)["run.json"].decode()
+    pushed = world.pushed_step()
+    world.lose_the_machine()
+    moved = text.rename(world.folder / "moved.jsonl")
+    ended = world.do("resume", REPO)
+    assert (ended.code, "the text that the run streams is gone" in ended.output) == (1, True), ended.output
+    ended = world.do("resume", REPO, "--data", moved)
+    assert ended.code == 0, ended.output
+    run = world.folder / "runs" / "tiny"
+    assert events(run, "resumed")[0]["step"] == pushed
+    assert difference_of(run, straight) == []
+
+
+@pytest.mark.slow
+def test_a_run_stopped_by_its_time_limit_keeps_its_exit_code_where_the_hub_is_down(world: World) -> None:
+    world.hub.fail("status", "POST .*/(preupload|branch)", times=-1, status=503)
+    ended = world.train("--max-time", "1s", steps=100_000).wait()
+    assert ended.code == 75, ended.output
+    assert "is not on the Hub" in ended.output
+
+
+def test_an_empty_repository_is_nothing_to_resume(world: World) -> None:
+    ended = world.do("resume", "tester/nothing")
+    assert ended.code == 1
+    assert "holds no state to go on from" in ended.output
+    assert not (world.folder / "runs" / "nothing").exists()
+
+
+def forge(repo: Repo, path: str, content: bytes) -> None:
+    """Change a file on the heavy track, and the manifest's word of it as little as the Hub would."""
+    import hashlib
+
+    if path.endswith(".safetensors"):
+        name = hashlib.sha256(content).hexdigest()
+        repo.objects[name] = content
+        repo.change(HEAVY, "", "forged", [("lfsFile", {"path": path, "oid": name}, b"")])
+    else:
+        repo.change(HEAVY, "", "forged", [("file", {"path": path}, content)])
