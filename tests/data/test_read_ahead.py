@@ -1,4 +1,6 @@
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -59,15 +61,10 @@ def test_error_is_raised_where_its_item_would_have_been_and_again() -> None:
         raise DataError("gone")
 
     reading = ReadAhead(items(), 8)
-    assert eventually(lambda: not reading_thread_lives())
     assert [reading.take(), reading.take()] == [0, 1]
     for _ in range(2):
         with pytest.raises(DataError, match="gone"):
             reading.take()
-
-
-def reading_thread_lives() -> bool:
-    return threads() > 0
 
 
 def test_end_is_the_iterators() -> None:
@@ -103,3 +100,29 @@ def test_thread_ends_when_nobody_reads_any_more(way: str) -> None:
         del reading
         gc.collect()
     assert eventually(lambda: threads() == before)
+
+
+AT_THE_END = """
+import time
+import torch
+from gemmazero.data.read_ahead import ReadAhead
+
+def items():
+    while True:
+        yield torch.randn(1000, 1000) @ torch.randn(1000, 1000)
+
+reading = ReadAhead(items(), 10**6)
+reading.take()
+"""
+
+
+def test_process_ends_well_while_something_is_read() -> None:
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", AT_THE_END], check=False).returncode == 0
+
+
+def test_thread_has_ended_when_it_is_closed() -> None:
+    reading = ReadAhead(iter(Counted()), 4)
+    thread = next(thread for thread in reversed(threading.enumerate()) if thread.name == "read ahead")
+    reading.close()
+    assert not thread.is_alive()

@@ -78,9 +78,9 @@ class Feed:
 
     def close(self) -> None:
         """Let go of the source and of the thread."""
+        self._source.close()  # first: the thread may be waiting for it
         if self._reading is not None:
             self._reading.close()
-        self._source.close()
 
     def _passage(self, number: int) -> Passage:
         if self._held is None or self._held[0] != number:

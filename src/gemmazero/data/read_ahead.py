@@ -4,7 +4,9 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+_LONGEST_GOODBYE = 5.0  # seconds: a source that does not answer is left alone
 
 Item = TypeVar("Item")
 
@@ -12,14 +14,16 @@ Item = TypeVar("Item")
 class ReadAhead(Generic[Item]):
     """Takes ``items`` in a thread, ``ahead`` of them at most before they are wanted, in their order.
 
-    An error of the iterator is raised where the item would have been, each time it is asked for. ``close``, or losing
-    the last reference, lets the thread end after the item that it is at.
+    An error of the iterator is raised where the item would have been, each time it is asked for. ``close``, losing the
+    last reference, or the interpreter's end lets the thread end after the item that it is at, and waits for it: a
+    thread that is inside of a library as the interpreter goes would take the process down.
     """
 
     def __init__(self, items: Iterator[Item], ahead: int) -> None:
         self._shelf: _Shelf[Item] = _Shelf(ahead)
-        threading.Thread(target=_fill, args=(self._shelf, items), name="read ahead", daemon=True).start()
-        self.close = weakref.finalize(self, self._shelf.close)
+        thread = threading.Thread(target=_fill, args=(self._shelf, items), name="read ahead", daemon=True)
+        thread.start()
+        self.close = weakref.finalize(self, _end, self._shelf, thread)
         """Let the thread end; nothing is to be taken any more."""
 
     def wait(self, seconds: float) -> bool:
@@ -53,6 +57,12 @@ class _Shelf(Generic[Item]):
             self.is_closed = True
             self.items.clear()
             self.changed.notify_all()
+
+
+def _end(shelf: _Shelf[Any], thread: threading.Thread) -> None:
+    shelf.close()
+    if thread is not threading.current_thread():  # which may be the one that collects garbage
+        thread.join(_LONGEST_GOODBYE)
 
 
 def _fill(shelf: _Shelf[Item], items: Iterator[Item]) -> None:
