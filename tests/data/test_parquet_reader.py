@@ -1,4 +1,6 @@
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow
@@ -58,3 +60,30 @@ def test_packed_table_is_read_and_one_that_unpacks_as_no_table_does_is_not(tmp_p
     (tmp_path / "s.parquet.gz").write_bytes(gzip.compress(bytes(2**26 + 1), 1))
     with pytest.raises(DataError, match=r'cannot read ".*s.parquet.gz": it grows from \d+ to more than \d+ bytes'):
         training(tmp_path / "s.parquet.gz")
+
+
+LARGE_ROW_GROUP = """
+import resource, sys
+from itertools import islice
+from pathlib import Path
+import pyarrow.parquet
+from gemmazero.config import PrepareConfig
+from gemmazero.data.sources import open_source
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+texts = open_source(sys.argv[1], PrepareConfig()).load().training()
+assert sum(len(text) for text in islice(texts, 1000)) == 10_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_row_group_is_not_held_in_memory(tmp_path: Path) -> None:
+    texts = [f"{number:010d}" * 1000 for number in range(20_000)]
+    table = pyarrow.table({"text": texts})
+    pyarrow.parquet.write_table(
+        table, tmp_path / "s.parquet", row_group_size=len(texts), compression="none", use_dictionary=False
+    )
+    command = [sys.executable, "-c", LARGE_ROW_GROUP, tmp_path / "s.parquet"]
+    grown_kilobytes = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert grown_kilobytes < 100_000, "the row group has 200 MB"

@@ -8,7 +8,7 @@ import pytest
 from gemmazero.data import patient_reader
 from gemmazero.data.patient_reader import PatientReader, Place
 from gemmazero.data.sources import Documents
-from gemmazero.errors import DataError, HubError
+from gemmazero.errors import DataError, HubError, HubFailure
 
 PARTS = [["a", "b", None], [], ["c", "d"]]
 
@@ -92,6 +92,14 @@ def test_what_waiting_does_not_mend_is_an_error_at_once() -> None:
     with pytest.raises(DataError, match="line 2"):
         next(documents)
     assert source.opened == 1
+
+
+@pytest.mark.parametrize("kind", ["refused", "absent"])
+def test_refusal_of_the_hub_is_not_waited_for(kind: HubFailure) -> None:
+    fragile = Fragile([3], HubError("the token has expired", kind=kind))
+    with pytest.raises(HubError, match="expired"):
+        list(PatientReader(lambda: [fragile]).documents(Place()))
+    assert fragile.opened == 1
 
 
 def test_wait_is_told_and_closing_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:

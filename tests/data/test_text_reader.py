@@ -30,6 +30,7 @@ def test_text_file_is_one_document_as_it_stands_but_for_the_byte_order_mark(tmp_
         (r"\n\n", "one\ntwo\n\nthree\n", ["one\ntwo", "three"]),
         ("\n\n", "one\n\ntwo", ["one", "two"]),
         (r"\r\n\r\n", "one\r\n\r\ntwo\n\nthree", ["one", "two\n\nthree"]),
+        (r"\n\n", "one\r\n\r\ntwo\r\nlines\r\n\r\nthree\r\n", ["one", "two\r\nlines", "three"]),
         ("é", "aébèc", ["a", "bèc"]),
         ("aba", "xababay", ["x", "bay"]),
     ],

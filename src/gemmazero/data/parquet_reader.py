@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 from gemmazero.data.documents import Reading, decoded, no_column
 from gemmazero.errors import DataError
 
+_BUFFER = 2**20
 _ROWS_A_BATCH = 16  # a dictionary of one long text can make every row of it as long
 _UNSUSPICIOUS, _LARGEST_EXPANSION = 2**26, 100  # bytes of a row group, and how many times its compressed ones
 
@@ -16,7 +17,7 @@ def read_parquet(file: BinaryIO, where: str, reading: Reading) -> Iterator[str |
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(file) as table:
+        with ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:  # else it holds a row group at once
             if reading.column not in table.schema_arrow.names:
                 raise no_column(reading.column, table.schema_arrow.names, where)
             _refuse_bomb(where, reading.column, table.metadata)

@@ -76,8 +76,8 @@ class PatientReader:
 
 
 def _may_pass(error: GemmaZeroError) -> bool:
-    """Whether the source may be there again later: the Hub was not, or the system refused to read a file."""
+    """Whether the source may be there again later: the Hub was in trouble, or the system refused to read a file."""
     cause = error.__cause__
-    return isinstance(error, HubError) or (
-        isinstance(error, DataError) and isinstance(cause, OSError) and cause.errno is not None
-    )
+    if isinstance(error, HubError):
+        return error.kind in ("unreachable", "damaged", "unknown")
+    return isinstance(error, DataError) and isinstance(cause, OSError) and cause.errno is not None

@@ -16,15 +16,18 @@ _SEPARATE = r"--document-separator says where a document ends: '<|endoftext|>', 
 def read_text(file: BinaryIO, where: str, reading: Reading) -> Iterator[str | None]:
     """The whole file as it stands, or the texts between separators without the line breaks around them.
 
-    A byte order mark is no text. Memory is bounded by ``LARGEST_TEXT``; raises DataError for a larger document.
+    A separator of line feeds alone finds them also where they follow carriage returns. A byte order mark is no text.
+    Memory is bounded by ``LARGEST_TEXT``; raises DataError for a larger document.
     """
     if reading.separator is None:
         yield decoded(_limited(file.read(LARGEST_TEXT + 1), where).removeprefix(BYTE_ORDER_MARK))
         return
+    line_feeds = not reading.separator.strip(b"\n")
+    pattern = re.compile(rb"(?:\r?\n)" * len(reading.separator) if line_feeds else re.escape(reading.separator))
     rest = file.read(_CHUNK).removeprefix(BYTE_ORDER_MARK)
     more = rest
     while more:
-        *whole, rest = rest.split(reading.separator)
+        *whole, rest = pattern.split(rest)
         yield from (decoded(_limited(text, where).strip(b"\r\n")) for text in whole)
         more = file.read(max(_CHUNK, len(_limited(rest, where)) // 4))
         rest += more
