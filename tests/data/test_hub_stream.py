@@ -49,7 +49,10 @@ def test_every_file_is_a_part_and_what_is_not_read_is_not_asked_for(hub: Loopbac
 
 @pytest.mark.parametrize(
     ("options", "hint"),
-    [({"split": "test"}, "--split is one of train, validation"), ({"text_column": "story"}, "one of id, text")],
+    [
+        pytest.param({"split": "test"}, "--split is one of train, validation", marks=pytest.mark.slow),
+        ({"text_column": "story"}, "--text-column is one of id, text"),
+    ],
 )
 def test_wrong_split_and_column_list_the_choices(
     options: dict[str, str], hint: str, hub: LoopbackHub, tmp_path: Path
@@ -66,6 +69,7 @@ def test_file_that_breaks_off_is_an_error(hub: LoopbackHub, tmp_path: Path) -> N
     assert answer["stderr"] == "", "nothing but the error is told"
 
 
+@pytest.mark.slow
 def test_invalid_text_is_none(hub: LoopbackHub, tmp_path: Path) -> None:
     binary = pyarrow.array([b"good", b"\xc3("], pyarrow.binary())
     column = pyarrow.Array.from_buffers(pyarrow.string(), 2, binary.buffers())
