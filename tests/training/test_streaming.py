@@ -23,7 +23,7 @@ from gemmazero.errors import DataError, UsageError
 from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig
 from gemmazero.training.data_folder import batches_of
-from gemmazero.training.events import Finished, RolledBack, Skipped, Stepped, Stopped, Waiting
+from gemmazero.training.events import Finished, Resumed, RolledBack, Skipped, Stepped, Stopped, Waiting
 from gemmazero.training.settings import Request
 from gemmazero.training.streaming import stream_of
 from outcome import differences, outcome
@@ -261,6 +261,15 @@ def test_run_and_text_may_move(
     assert "--data" in raised.value.hint
     gemmazero.resume(moved, data=tmp_path / "elsewhere.jsonl").run()
     assert differences(outcome(moved), expected) == []
+
+
+def test_command_that_names_a_tokenizer_by_a_relative_path_goes_on_as_it_stands(
+    training: Train, tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_data, tmp_path / "tokenizer")
+    monkeypatch.chdir(tmp_path)
+    kill_after(training(tokenizer="tokenizer"), 12)
+    assert isinstance(next(iter(training(tokenizer="tokenizer"))), Resumed)
 
 
 def test_other_text_is_refused(training: Train, text: Path) -> None:

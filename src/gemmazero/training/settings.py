@@ -148,7 +148,10 @@ def refuse_other_options(config: RunConfig, given: Mapping[str, Any]) -> None:
     """Raises UsageError where the run's source is not streamed as ``given`` says."""
     for name, value in given.items():
         before = config.data.options.get(name)
-        if config.data.stream is None or value != before:
+        given_again = {value}
+        if name == "tokenizer":  # which was recorded as an absolute path, or with the commit that it had on the Hub
+            given_again |= {str(Path(value).absolute()), f"{value}@{str(before).partition('@')[2]}"}
+        if config.data.stream is None or before not in given_again:
             raise UsageError(
                 f"{name} was {before} when the run began and cannot become {value}",
                 "leave it out to go on, or name another --out for a new run",
