@@ -152,9 +152,9 @@ class TrainConfig:
     steps: int = setting(3000, "Optimizer steps in all.", panel="Length", minimum=1)
     batch_size: int = setting(32, "Sequences an optimizer step.", panel="Length", minimum=1, maximum=2**20)
     sequence_length: int = setting(512, "Tokens a sequence.", panel="Length", minimum=2)
-    micro_batch_size: int = setting(
-        8, "Sequences on the device at once; the rest of the batch is accumulated.", panel="Machine",
-        kind="equivalent", minimum=1,
+    micro_batch_size: int | Literal["auto"] = setting(
+        "auto", "Sequences on the device at once, the rest is accumulated; auto: as many as help and fit in memory.",
+        panel="Machine", kind="equivalent", minimum=1,
     )  # fmt: skip
     learning_rate: float = setting(1e-3, "Peak learning rate.", panel="Optimization", minimum=0.0)
     min_learning_rate: float = setting(0.0, "Learning rate at the last step.", panel="Optimization", minimum=0.0)

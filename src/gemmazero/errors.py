@@ -65,6 +65,19 @@ class TrainingError(GemmaZeroError):
     """A training run that cannot go on."""
 
 
+class MemoryShortageError(TrainingError):
+    """A training run that this device has not enough memory for."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, or torch on a CPU or a GPU, was refused memory; told by name, as torch may not be loaded."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
+
+
 def _printable(text: str) -> str:
     if len(text) > LONGEST_MESSAGE:
         text = f"{text[: LONGEST_MESSAGE // 2]} … {text[-LONGEST_MESSAGE // 2 :]}"

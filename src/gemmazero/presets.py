@@ -55,7 +55,7 @@ PRESETS: Mapping[str, Preset] = {
                 layer_types=("sliding_attention", "full_attention") * 2,
                 sliding_window=64, max_position_embeddings=512,
             ),
-            train={"steps": 800, "batch_size": 8, "micro_batch_size": 8, "sequence_length": 256,
+            train={"steps": 800, "batch_size": 8, "sequence_length": 256,
                    "learning_rate": 1e-2, "warmup_steps": 40, "validate_every": 100, "save_every": 100},
         ),
         Preset(  # a laptop's CPU, overnight
@@ -65,7 +65,7 @@ PRESETS: Mapping[str, Preset] = {
                 num_attention_heads=3, num_key_value_heads=1, head_dim=64, query_pre_attn_scalar=64,
                 layer_types=_five_to_one(10), sliding_window=256, max_position_embeddings=1024,
             ),
-            train={"steps": 5000, "batch_size": 16, "micro_batch_size": 8, "sequence_length": 512,
+            train={"steps": 5000, "batch_size": 16, "sequence_length": 512,
                    "learning_rate": 2e-3, "warmup_steps": 200},
         ),
         Preset(  # a free T4
@@ -76,7 +76,7 @@ PRESETS: Mapping[str, Preset] = {
                 layer_types=("full_attention",) * 6, sliding_window=1024, max_position_embeddings=1024,
                 rope_theta=10_000.0, final_logit_softcapping=30.0,
             ),
-            train={"steps": 10_000, "batch_size": 64, "micro_batch_size": 8, "sequence_length": 512,
+            train={"steps": 10_000, "batch_size": 64, "sequence_length": 512,
                    "learning_rate": 1e-3, "warmup_steps": 300},
         ),
         Preset(  # one 16 GB GPU
@@ -86,7 +86,7 @@ PRESETS: Mapping[str, Preset] = {
                 num_attention_heads=4, num_key_value_heads=1, head_dim=256, query_pre_attn_scalar=256,
                 layer_types=_five_to_one(18), sliding_window=512, max_position_embeddings=32_768,
             ),
-            train={"steps": 10_000, "batch_size": 128, "micro_batch_size": 4, "sequence_length": 1024,
+            train={"steps": 10_000, "batch_size": 128, "sequence_length": 1024,
                    "learning_rate": 6e-4, "warmup_steps": 500},
         ),
         Preset(  # one 80 GB GPU
@@ -96,7 +96,7 @@ PRESETS: Mapping[str, Preset] = {
                 num_attention_heads=4, num_key_value_heads=1, head_dim=256, query_pre_attn_scalar=256,
                 layer_types=_five_to_one(26), sliding_window=512, max_position_embeddings=32_768,
             ),
-            train={"steps": 20_000, "batch_size": 256, "micro_batch_size": 4, "sequence_length": 1024,
+            train={"steps": 20_000, "batch_size": 256, "sequence_length": 1024,
                    "learning_rate": 3e-4, "warmup_steps": 1000},
         ),
     )

@@ -40,15 +40,22 @@ def check_settings(config: Any) -> None:
             raise UsageError(f"{option} {wrong}", f"{option}: {item.metadata['help']}")
 
 
+def words_of(kind: Any) -> tuple[str, ...]:
+    """The words that a setting may be beside a number: ("auto",) of ``int | Literal["auto"]``."""
+    return tuple(word for part in get_args(kind) for word in get_args(part))
+
+
 def _wrong(value: Any, item: "dataclasses.Field[Any]") -> str:
     """What is wrong with the value of a field; empty where it is right."""
     kinds, minimum = get_args(item.type) or (item.type,), item.metadata["minimum"]
     if isinstance(kinds[0], str):
         return "" if value in kinds else f'"{value}" is unknown: one of {", ".join(kinds)}'
+    if isinstance(value, str) and value in words_of(item.type):
+        return ""
     if float in kinds and (type(value) not in (int, float) or value != value):
         return f'must be a number, not "{value}"'
     if float not in kinds and type(value) not in kinds:
-        return f'must be of type {kinds[0].__name__}, not "{value}"'
+        return f'must be of type {" or ".join([kinds[0].__name__, *words_of(item.type)])}, not "{value}"'
     if value == "":
         return "must not be empty"
     if minimum is not None and value < minimum:

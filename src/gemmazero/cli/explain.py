@@ -5,7 +5,7 @@ import errno
 
 import typer
 
-from gemmazero.errors import GemmaZeroError
+from gemmazero.errors import GemmaZeroError, is_out_of_memory
 
 
 def explain(error: Exception) -> tuple[str, str, int] | None:
@@ -16,7 +16,7 @@ def explain(error: Exception) -> tuple[str, str, int] | None:
         return _explain_usage(error)
     if _is_full_disk(error):
         return "no space left on the disk", "free some space, then give the same command again", 1
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         hint = "take a smaller --micro-batch-size, --sequence-length or model, or --gradient-checkpointing"
         return "not enough memory", hint, 1
     if isinstance(error, OSError) and error.filename is not None:
@@ -38,12 +38,3 @@ def _is_full_disk(error: Exception) -> bool:
     """Whether the disk or the quota is full, be it Python, or a library written in Rust, that noticed."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or "No space left on device" in str(error) or "StorageFull" in str(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, or torch on a CPU or a GPU, was refused memory; told by name, as torch may not be loaded."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
-    )

@@ -92,11 +92,13 @@ class Figures:
         return parts
 
     def of_machine(self) -> list[str]:
-        """Tokens a second, time left, memory, last checkpoint, here and on the Hub."""
+        """Tokens a second, time left, MFU, memory, last checkpoint, here and on the Hub."""
         parts = []
         if self.stepped is not None:
             parts.append(f"{self.stepped.tokens_per_second:,.0f} tokens/s")
             parts.append(f"{units.duration(self.seconds_left)} left")
+            if self.stepped.mfu is not None:
+                parts.append(f"MFU {self.stepped.mfu:.0%}")
             parts.append(f"memory {units.size(self.stepped.memory_bytes)}")
         if self.saved is not None:
             parts.append(f"saved at step {self.saved.step:,}")

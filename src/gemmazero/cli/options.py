@@ -8,6 +8,8 @@ from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
+from gemmazero.setting import words_of
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -55,6 +57,7 @@ def given(context: typer.Context, parameters: Mapping[str, Any]) -> dict[str, An
 def _parameter(
     item: "dataclasses.Field[Any]", show_default: str | bool, panel: str, *, hidden: bool
 ) -> inspect.Parameter:
+    words = words_of(item.type)
     option = typer.Option(
         "--" + item.name.replace("_", "-"),
         help=item.metadata["help"],
@@ -62,17 +65,24 @@ def _parameter(
         rich_help_panel=panel,
         show_default=show_default,
         hidden=hidden,
+        parser=_number_or_word if words else None,
     )
     return inspect.Parameter(
         item.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=item.default,
-        annotation=Annotated[item.type, option],
+        annotation=Annotated[str if words else item.type, option],
     )
+
+
+def _number_or_word(text: str) -> int | str:
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def _placeholder(kind: Any) -> str:
     """What stands for the value in the help: a flag has none, a choice shows its names."""
+    if words := words_of(kind):
+        return "|".join(["N", *words])
     if choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:
         return "|".join(choices)
     return {int: "N", float: "X", bool: ""}.get(kind, "TEXT")

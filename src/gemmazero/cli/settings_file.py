@@ -10,6 +10,7 @@ from typing import Any, get_args
 from gemmazero.config import STREAM_OPTIONS, PrepareConfig, TrainConfig
 from gemmazero.errors import ConfigError
 from gemmazero.regular_file import read_bytes
+from gemmazero.setting import words_of
 
 PLACES = ("preset", "data", "out", "init")  # of `train`, beside the settings of TrainConfig
 
@@ -54,6 +55,8 @@ def _fits(value: Any, kind: Any) -> bool:
     kinds = get_args(kind) or (kind,)
     if isinstance(kinds[0], str):
         return value in kinds
+    if words := words_of(kind):
+        return value in words or type(value) is int
     if isinstance(value, str) and "\0" in value:  # no name of a file has one
         return False
     return type(value) in kinds or (float in kinds and type(value) is int)
@@ -63,4 +66,5 @@ def _described(kind: Any) -> str:
     kinds = get_args(kind) or (kind,)
     if isinstance(kinds[0], str):
         return f"one of {', '.join(kinds)}"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kinds[0]]
+    named = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kinds[0]]
+    return " or ".join([named, *words_of(kind)])

@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         padding = None if cache is None else cache.padding
         dtype = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else x.dtype
         kinds = set(self.config.layer_types)
-        views = {kind: self._view(kind, positions, padding, documents, dtype) for kind in kinds}
+        views = {kind: self._view(kind, start, positions, padding, documents, dtype) for kind in kinds}
         through = self.through if self.training else through_block
         for index, (block, kind) in enumerate(zip(self.layers, self.config.layer_types, strict=True)):
             rotation, mask = views[kind]
@@ -103,6 +103,7 @@ class Decoder(nn.Module):
     def _view(
         self,
         kind: LayerType,
+        start: int,
         positions: Tensor,
         padding: Tensor | None,
         documents: Tensor | None,
@@ -120,9 +121,8 @@ class Decoder(nn.Module):
             rotation = Rotation(real, config.head_dim, config.rope_theta, config.rope_scaling_factor, dtype)
         if len(positions) == 1 and padding is None:
             return rotation, None
-        end = int(positions[-1]) + 1
-        first = max(0, end - len(positions) - config.sliding_window + 1) if slides else 0
-        keys = torch.arange(first, end, device=positions.device)
+        first = max(0, start - config.sliding_window + 1) if slides else 0
+        keys = torch.arange(first, start + len(positions), device=positions.device)
         return rotation, visible(positions, keys, config.sliding_window if slides else None, padding, documents)
 
 

@@ -48,7 +48,11 @@ class Rejected:
 
 @dataclass(frozen=True, kw_only=True)
 class Stepped:
-    """One optimizer step is done. ``loss`` is the batch's mean, in nats a token; ``tokens`` counts the whole run's."""
+    """One optimizer step is done. ``loss`` is the batch's mean, in nats a token; ``tokens`` counts the whole run's.
+
+    ``mfu`` is the model's FLOPs utilization: the share of what the machine can multiply that the step's mathematics
+    needs, where both are known.
+    """
 
     step: int
     batch: int
@@ -59,6 +63,7 @@ class Stepped:
     seconds: float
     tokens_per_second: float
     memory_bytes: int
+    mfu: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ METRICS = "metrics.jsonl"
 PLOT = "loss_plot.png"
 LARGEST_METRICS = 2**30  # bytes: millions of steps
 _OF_HISTORY = ("stepped", "validated", "skipped", "rolled_back")
-_TIMED = ("seconds", "tokens_per_second", "memory_bytes", "incident")
+_TIMED = ("seconds", "tokens_per_second", "memory_bytes", "mfu", "incident")
 
 
 class Record:

@@ -14,7 +14,7 @@ from gemmazero.data.feed import Feed
 from gemmazero.data.shards import TokenShards
 from gemmazero.data.stream_source import StreamSource
 from gemmazero.duration import seconds
-from gemmazero.errors import CheckpointError, DataError, GemmaZeroError, HubError, TrainingError
+from gemmazero.errors import CheckpointError, DataError, GemmaZeroError, HubError, MemoryShortageError, TrainingError
 from gemmazero.folder import recover, recover_all, write_file
 from gemmazero.lock import clear_stale, locked
 from gemmazero.run_config import RunConfig
@@ -24,6 +24,7 @@ from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
 from gemmazero.training.data_folder import batches_of, tokenizer_of, unless_stopped
 from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Unsaved
+from gemmazero.training.fitting import shortage_told
 from gemmazero.training.guard import Guard, last_anchor
 from gemmazero.training.loop import train
 from gemmazero.training.mirroring import connected, mirrored, push_ended
@@ -33,6 +34,7 @@ from gemmazero.training.settings import Request, extended, extension_told, recor
 from gemmazero.training.starting import starting_model, take_up
 from gemmazero.training.stop import Stop
 from gemmazero.training.streaming import STREAM, data_of, stream_of
+from gemmazero.training.throughput import flops_ceiling, free_memory
 from gemmazero.training.trainer import Trainer
 from gemmazero.training.validation import Validation
 
@@ -89,10 +91,14 @@ class Run:
         self.folder, self.config, self.checkpoints, self.stop = folder, config, checkpoints, stop
         data, settings, device = Path(config.data.folder), config.train, choose_device(config.train.device)
         set_up(settings.threads)
+        self._free = free_memory(device)
         self.tokenizer = tokenizer_of(config)
         model = starting_model(config, checkpoint).to(device)
         feed = Feed(batches_of(config, stream), settings.batch_tokens)
-        self.trainer = Trainer(model, feed, settings, device, curve_steps=config.curve_steps)
+        ceiling = flops_ceiling(config.model, settings, device)
+        self.trainer = Trainer(
+            model, feed, settings, device, curve_steps=config.curve_steps, flops_ceiling=ceiling
+        )  # fmt: skip
         history = "" if checkpoint is None else take_up(self.trainer, checkpoint)
         write_file(folder / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
         self.record = Record(folder, history)
@@ -167,12 +173,13 @@ class Run:
             stopped=self._stopped,
         )
         try:
-            for event in events:
-                yield self._tell(event)
-                if self.record.unwritten and not self._is_behind:
-                    yield Unsaved(step=self.trainer.step, what=METRICS, reason=self.record.unwritten)
-                self._is_behind = bool(self.record.unwritten)
-        except (GeneratorExit, KeyboardInterrupt, DataError, HubError):
+            with shortage_told(str(self.folder), self.config.model, settings, self._free):
+                for event in events:
+                    yield self._tell(event)
+                    if self.record.unwritten and not self._is_behind:
+                        yield Unsaved(step=self.trainer.step, what=METRICS, reason=self.record.unwritten)
+                    self._is_behind = bool(self.record.unwritten)
+        except (GeneratorExit, KeyboardInterrupt, DataError, HubError, MemoryShortageError):
             if self.trainer.is_whole:
                 self._save_what_was_left()
             raise

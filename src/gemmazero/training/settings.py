@@ -17,6 +17,7 @@ from gemmazero.json_file import read_json
 from gemmazero.presets import DEFAULT_PRESET, Preset, find_preset
 from gemmazero.run_config import DataReference, Extension, RunConfig
 from gemmazero.runtime import available_cores, choose_device, require_memory
+from gemmazero.training.fitting import choose_micro_batch_size
 from gemmazero.training.precision import choose_precision
 
 
@@ -100,19 +101,28 @@ def resolve(request: Request, data: Path, stream: StreamSource | None = None) ->
         CheckpointError: the data has another vocabulary than the model to start from.
     """
     manifest, base = Manifest.read(data), request.base
-    train = TrainConfig(**_with_defaults(base, request.settings))
-    device = choose_device(train.device)
-    train = dataclasses.replace(
-        train,
-        device=cast(DeviceName, device.type),
-        threads=train.threads or available_cores(),
-        precision=choose_precision(train.precision, device),
-    )
     if request.init is None:
         model = base.model.with_vocabulary(manifest.vocab_size, manifest.end_id)
     else:
         model = base.model
         _require_same_tokenizer(request.init, manifest)
+    return RunConfig(
+        run_id=secrets.token_hex(8),
+        preset=base.name,
+        model=model,
+        train=resolved(request, model),
+        data=_reference(data, manifest, stream),
+        init=_absolute(request.init),
+    )
+
+
+def resolved(request: Request, model: ModelConfig) -> TrainConfig:
+    """The settings of a new run of ``model`` on this machine; nothing in them is automatic any more.
+
+    Raises:
+        UsageError: a sequence is longer than the model's context, or the machine too small for the weights.
+    """
+    train = TrainConfig(**_with_defaults(request.base, request.settings))
     context = model.max_position_embeddings
     if train.sequence_length > context:
         raise UsageError(
@@ -120,14 +130,14 @@ def resolve(request: Request, data: Path, stream: StreamSource | None = None) ->
             f"--sequence-length {context}",
         )
     require_memory(4 * model.parameters, f"a model of {model.parameters:,} parameters")
-    return RunConfig(
-        run_id=secrets.token_hex(8),
-        preset=base.name,
-        model=model,
-        train=train,
-        data=_reference(data, manifest, stream),
-        init=_absolute(request.init),
+    device = choose_device(train.device)
+    train = dataclasses.replace(
+        train,
+        device=cast(DeviceName, device.type),
+        threads=train.threads or available_cores(),
+        precision=choose_precision(train.precision, device),
     )
+    return dataclasses.replace(train, micro_batch_size=choose_micro_batch_size(model, train))
 
 
 def recorded(request: Request, file: Path) -> tuple[RunConfig, tuple[str, ...]]:
@@ -259,8 +269,6 @@ def _with_defaults(base: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
     values = defaults | dict(given)
     if "warmup_steps" not in given and isinstance(values["steps"], int):
         values["warmup_steps"] = min(values["warmup_steps"], values["steps"] // 10)
-    if "micro_batch_size" not in given and isinstance(values["batch_size"], int):
-        values["micro_batch_size"] = min(values["micro_batch_size"], values["batch_size"])
     return values
 
 

@@ -17,7 +17,7 @@ from gemmazero.training.events import Stepped
 from gemmazero.training.loss import next_token_loss
 from gemmazero.training.optimizer import Optimizer, learning_rate_at
 from gemmazero.training.precision import Precision
-from gemmazero.training.throughput import memory_bytes
+from gemmazero.training.throughput import memory_bytes, step_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +44,21 @@ class Trainer:
     Args:
         model: in float32, on ``device``.
         feed: batch ``n`` is a pure function of the seed and ``n``.
-        config: resolved; ``precision`` is not ``auto``.
+        config: resolved; nothing in it is ``auto``.
         device: where the arithmetic happens.
         curve_steps: where the learning rate's curve ends, if not with the run.
+        flops_ceiling: what the device does in a second at most; 0 where nobody has measured it.
     """
 
     def __init__(
-        self, model: Gemma, feed: Feed, config: TrainConfig, device: torch.device, *, curve_steps: int = 0
+        self,
+        model: Gemma,
+        feed: Feed,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        curve_steps: int = 0,
+        flops_ceiling: float = 0.0,
     ) -> None:
         self.model = model
         self.feed = feed
@@ -73,6 +81,7 @@ class Trainer:
         self.is_whole = True
         """False while the weights are ahead of the rest, or behind it: nothing must be saved then."""
         self._curve_steps = curve_steps or config.steps
+        self._least_seconds = step_flops(model.config, config) / flops_ceiling if flops_ceiling else None
         model.model.gradient_checkpointing = config.gradient_checkpointing
         if config.compile:
             model.model.through = through_compiled_block
@@ -114,6 +123,7 @@ class Trainer:
             seconds=seconds,
             tokens_per_second=step_tokens / seconds,
             memory_bytes=memory_bytes(self.device),
+            mfu=None if self._least_seconds is None else self._least_seconds / seconds,
         )
         self.is_whole = True
         return self.stepped
@@ -139,6 +149,7 @@ class Trainer:
         self.optimizer.zero_grad()
         batch = self.feed[self.batch]
         size, count = self.config.micro_batch_size, batch.targets.numel()
+        assert size != "auto"
         scale = self.precision.loss_scale
         nats = torch.zeros((), device=self.device)
         for start in range(0, len(batch.ids), size):

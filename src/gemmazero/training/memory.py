@@ -1,0 +1,207 @@
+"""What training takes of a device's memory: measured on one layer of each kind, then multiplied.
+
+Nothing here knows how a layer computes: a small forward and backward pass is run, and its tensors are counted.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gemmazero.config import ModelConfig, TrainConfig
+from gemmazero.data.batch import Batch
+from gemmazero.model.gemma import Gemma
+from gemmazero.training.loss import CHUNK_BYTES
+from gemmazero.training.optimizer import Optimizer
+from gemmazero.training.precision import Precision
+
+_CHUNKS = 3  # of logits' size, which the loss has at once
+_EMBEDDINGS = 2  # token ids of the one-layer models, whose vocabulary is not what is measured
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """``fixed`` bytes, and ``each`` for every sequence of a micro-batch."""
+
+    fixed: float = 0.0
+    each: float = 0.0
+
+    @classmethod
+    def through(cls, one: float, two: float) -> Self:
+        """What is ``one`` for one sequence, and ``two`` for two."""
+        return cls(2 * one - two, two - one)
+
+    def of(self, sequences: int) -> int:
+        """Bytes for so many sequences."""
+        return max(0, round(self.fixed + self.each * sequences))
+
+    def times(self, count: int) -> "Bytes":
+        """All of it so many times."""
+        return Bytes(self.fixed * count, self.each * count)
+
+    def plus(self, other: "Bytes") -> "Bytes":
+        """Both together."""
+        return Bytes(self.fixed + other.fixed, self.each + other.each)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes that a run takes, by part; not all are there at once, and ``total`` is the most that ever are."""
+
+    process: int
+    """Python, torch and what else was there before."""
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+    """What the forward pass of a micro-batch keeps for the backward pass."""
+    logits: int
+    """A chunk of them, in float32."""
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModel:
+    """The bytes of a run, as a function of its micro-batch size."""
+
+    parameters: int
+    output: int
+    """The output matrix: a gradient of it is made by the loss, and another one by the embedding where that is tied."""
+    optimizer: int
+    activations: Bytes
+    working: Bytes
+    """Beside the activations, while one layer is gone back through."""
+    row: int
+    """A position's logits, in float32."""
+
+    def memory(self, settings: TrainConfig, micro_batch_size: int, process: int = 0) -> Memory:
+        """What training with such micro-batches takes, on top of ``process``."""
+        activations, working = self.activations.of(micro_batch_size), self.working.of(micro_batch_size)
+        gradients = self.parameters
+        logits = min(CHUNK_BYTES, self.row * micro_batch_size * settings.sequence_length)
+        there_already = gradients if micro_batch_size < settings.batch_size else 0
+        most = max(
+            there_already + activations + _CHUNKS * logits + 2 * self.output,
+            there_already + activations + self.output + working,
+            gradients + self.output,
+        )
+        return Memory(
+            process=process,
+            parameters=self.parameters,
+            gradients=gradients,
+            optimizer=self.optimizer,
+            activations=activations,
+            logits=logits,
+            total=process + self.parameters + self.optimizer + most,
+        )
+
+
+def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device) -> MemoryModel:
+    """Measure what one and two sequences take in a layer of each kind, for the rest there is a formula.
+
+    ``settings`` are resolved, but for ``micro_batch_size``.
+    """
+    precision = Precision(settings.precision, device)
+    activations, working, state, in_layers = Bytes(), Bytes(), 0, 0
+    for kind, count in Counter(model.layer_types).items():
+        alone = replace(
+            model, vocab_size=_EMBEDDINGS, pad_token_id=None, num_hidden_layers=1, layer_types=(kind,),
+            tie_word_embeddings=True,
+        )  # fmt: skip
+        layer = Gemma(alone).to(device).train()
+        layer.model.gradient_checkpointing = settings.gradient_checkpointing
+        (one, one_more), (two, two_more) = (_through_layer(layer, settings, precision, size) for size in (1, 2))
+        activations = activations.plus(Bytes.through(one, two).times(count))
+        more = Bytes.through(one_more, two_more)
+        working = max(working, more, key=lambda bytes_: bytes_.of(settings.batch_size))
+        state += count * _optimizer_bytes(layer.model.layers[0], settings)
+        in_layers += count * sum(parameter.numel() for parameter in layer.model.layers.parameters())
+    embedding = nn.Embedding(_EMBEDDINGS, model.hidden_size, device=device)
+    outside = (model.parameters - in_layers) / embedding.weight.numel()
+    return MemoryModel(
+        parameters=4 * model.parameters,
+        output=4 * model.vocab_size * model.hidden_size,
+        optimizer=state + round(outside * _optimizer_bytes(embedding, settings)),
+        activations=activations,
+        working=working,
+        row=4 * model.vocab_size,
+    )
+
+
+def _through_layer(layer: Gemma, settings: TrainConfig, precision: Precision, size: int) -> tuple[int, int]:
+    """Bytes that the forward pass keeps, and how many more there are in the backward pass, without gradients."""
+    device = layer.output_weight.device
+    ids = torch.zeros(size, settings.sequence_length, dtype=torch.int64, device=device)
+    batch = Batch.of(ids, ids, 1 if settings.mask_documents else None)
+    with counted() as live:
+        with precision.autocast():
+            hidden = layer.hidden(batch.ids, documents=batch.documents)
+        kept = live.now
+        hidden.backward(torch.zeros_like(hidden))  # type: ignore[no-untyped-call]
+        gradients = sum(4 * parameter.numel() for parameter in layer.parameters())
+    layer.zero_grad()
+    return kept, max(0, live.most - kept - gradients)
+
+
+def _optimizer_bytes(module: nn.Module, settings: TrainConfig) -> int:
+    """What the optimizer remembers of a module's parameters."""
+    optimizer = Optimizer(module, settings)
+    for parameter in optimizer.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    for part in optimizer.parts:
+        part.step()
+    optimizer.zero_grad()
+    tensors = (value for name, value in optimizer.state_dict().items() if "qmap" not in name)  # which all share
+    return sum(tensor.nbytes for tensor in tensors if tensor.dim())
+
+
+class Count:
+    """Bytes of tensors that are alive ``now``, and the ``most`` that ever were at once."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self._alive: set[int] = set()
+
+    def add(self, tensor: Tensor) -> None:
+        """Count a tensor's storage, unless it is counted already, until it is freed."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._alive:
+            self._alive.add(key)
+            self.now += size
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._freed, key, size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self.now -= size
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what every operation makes."""
+
+    def __init__(self, count: Count) -> None:
+        super().__init__()
+        self._count = count
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._count.add(value)
+        return result
+
+
+@contextmanager
+def counted() -> Iterator[Count]:
+    """Count the bytes of the tensors made within."""
+    count = Count()
+    with _Counting(count):
+        yield count
