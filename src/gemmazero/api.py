@@ -40,6 +40,7 @@ from gemmazero.storage.checkpoints import Checkpoints, Inspection
 from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE, locate_model, newest_run, run_of
 from gemmazero.storage.model_folder import load_model
 from gemmazero.training.events import Event, Finished, Stopped
+from gemmazero.training.plan import Plan, planned
 from gemmazero.training.run import running
 from gemmazero.training.settings import Request
 from gemmazero.training.stop import Stop
@@ -146,6 +147,10 @@ class Training:
         last = deque(self, maxlen=1).pop()
         assert isinstance(last, Finished | Stopped)
         return last
+
+    def plan(self) -> Plan:
+        """What the run will cost, by a few steps on random tokens; nothing is prepared or written."""
+        return planned(self._request)
 
     def stop(self, reason: str) -> None:
         """Ask the run to stop after the current step; it saves, then yields Stopped. Safe in a signal handler."""

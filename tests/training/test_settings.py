@@ -114,12 +114,10 @@ def test_default_makes_room_for_a_given_value_that_it_does_not_fit(tiny_data: Pa
         return resolve(Request(preset=str(tiny_preset), data=str(tiny_data), settings=settings), tiny_data).train
 
     default = TrainConfig()
-    assert (train().warmup_steps, train().micro_batch_size) == (default.warmup_steps, default.micro_batch_size)
+    assert train().warmup_steps == default.warmup_steps
     assert train(steps=50).warmup_steps == 5
     assert train(steps=5).warmup_steps == 0
     assert train(steps=50, warmup_steps=9).warmup_steps == 9
-    assert train(batch_size=4).micro_batch_size == 4
-    assert train(batch_size=64).micro_batch_size == default.micro_batch_size
 
 
 def test_sequence_longer_than_the_context_is_refused(tiny_data: Path, tiny_preset: Path) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from gemmazero.cli.follow import follow
 from gemmazero.cli.options import given, with_settings
+from gemmazero.cli.plan import show
 from gemmazero.cli.settings_file import read_settings
 from gemmazero.cli.signals import TwoSignals
 from gemmazero.config import DEFAULT_SOURCE, STREAM_OPTIONS, PrepareConfig, TrainConfig
@@ -46,6 +47,9 @@ def train(
         Path | None,
         typer.Option(help="A file of these options, with underscores; the command line wins.", metavar="FILE.toml"),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Print what the run will cost, and stop: nothing is written.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print the result as one JSON object.")] = False,
     **settings: Any,
 ) -> None:
@@ -56,4 +60,7 @@ def train(
     with TwoSignals() as two_signals:
         from gemmazero import api
 
+        if dry_run:
+            show(api.train(**chosen).plan(), as_json=as_json)
+            return
         follow(api.train(**chosen), two_signals, as_json=as_json)

@@ -16,7 +16,7 @@ from gemmazero.data.shards import TokenShards
 from gemmazero.errors import CheckpointError, DataError
 from gemmazero.model.gemma import Gemma
 
-_TOKENS_AT_ONCE = 4096
+TOKENS_AT_ONCE = 4096
 _ROWS_AT_ONCE = 512  # of logits
 
 
@@ -79,7 +79,7 @@ def evaluating(
     was_training = model.training
     model.eval()
     try:
-        for some in _alike(windows, predictions // sequence_length, max(1, _TOKENS_AT_ONCE // sequence_length)):
+        for some in _alike(windows, predictions // sequence_length, max(1, TOKENS_AT_ONCE // sequence_length)):
             ids = torch.stack([_window(shards, index, sequence_length) for index in some])
             if (largest := int(ids.max())) >= model.config.vocab_size:
                 raise DataError(
@@ -88,7 +88,7 @@ def evaluating(
                 )
             ids = ids.to(device)
             with torch.inference_mode(), autocast():
-                batch_nats, batch_correct = _score(model, ids, shards.manifest.end_id if mask_documents else None)
+                batch_nats, batch_correct = score(model, ids, shards.manifest.end_id if mask_documents else None)
             nats, correct, tokens = nats + batch_nats, correct + batch_correct, tokens + ids[:, 1:].numel()
             loss = nats / tokens
             if not math.isfinite(loss):
@@ -126,7 +126,7 @@ def _window(shards: TokenShards, index: int, sequence_length: int) -> Tensor:
     return torch.from_numpy(tokens.astype("int64"))
 
 
-def _score(model: Gemma, ids: Tensor, end_id: int | None) -> tuple[float, int]:
+def score(model: Gemma, ids: Tensor, end_id: int | None) -> tuple[float, int]:
     """Summed nats and right guesses for every token but the first of each row, a chunk of logits at a time."""
     batch = Batch.of(ids[:, :-1], ids[:, 1:], end_id)
     hidden, targets = model.hidden(batch.ids, documents=batch.documents).flatten(0, 1), batch.targets.flatten()
