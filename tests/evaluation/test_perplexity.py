@@ -44,7 +44,7 @@ def literal(model: Gemma, shards: TokenShards, windows: list[int]) -> tuple[floa
 def test_figures_are_those_of_transformers_over_disjoint_windows(
     shards: TokenShards, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(perplexity, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(perplexity, "_BYTES_AT_ONCE", rows_at_once * 4 * VOCABULARY)
     model = make_model()
     windows = window_count(shards, LENGTH)
     assert (windows - 1) * LENGTH < len(shards) - 1 < windows * LENGTH
@@ -99,7 +99,7 @@ def test_windows_longer_than_the_split_are_one_window(shards: TokenShards) -> No
 
 
 def test_running_result_counts_up_to_the_final_one(shards: TokenShards, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perplexity, "_TOKENS_AT_ONCE", 4 * LENGTH)
+    monkeypatch.setattr(perplexity, "TOKENS_AT_ONCE", 4 * LENGTH)
     results = list(evaluating(make_model(), shards, sequence_length=LENGTH))
     windows = (len(shards) - 1) // LENGTH
     assert len(results) == -(-windows // 4) + 1

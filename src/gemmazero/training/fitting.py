@@ -12,9 +12,10 @@ from gemmazero.errors import MemoryShortageError, is_out_of_memory
 from gemmazero.training.memory import memory_model
 from gemmazero.training.throughput import free_memory
 
-SHARE = 0.8  # of the free memory that is planned for: others want some, and what is freed leaves gaps
-MOST_TOKENS = {"cpu": 4096}  # in a micro-batch: more of them are not faster
-MOST_TOKENS_ON_GPU = 32_768
+SHARE, SHARE_OF_GPU = 0.5, 0.85
+"""Of the free memory, what is planned for. A CPU's heap was seen to grow to twice what its tensors take at once."""
+MOST_TOKENS, MOST_TOKENS_ON_GPU = 4096, 32_768
+"""In a micro-batch: more of them are not faster."""
 
 
 def choose_micro_batch_size(model: ModelConfig, settings: TrainConfig) -> int:
@@ -22,8 +23,8 @@ def choose_micro_batch_size(model: ModelConfig, settings: TrainConfig) -> int:
     if settings.micro_batch_size != "auto":
         return settings.micro_batch_size
     device = torch.device(settings.device)
-    most = MOST_TOKENS.get(device.type, MOST_TOKENS_ON_GPU) // settings.sequence_length
-    sizes = [size for size in divisors(settings.batch_size) if size <= max(1, most)]
+    most = MOST_TOKENS if device.type == "cpu" else MOST_TOKENS_ON_GPU
+    sizes = [size for size in divisors(settings.batch_size) if size <= max(1, most // settings.sequence_length)]
     return largest_fitting(sizes, model, settings, free_memory(device)) or 1
 
 
@@ -32,7 +33,8 @@ def largest_fitting(sizes: list[int], model: ModelConfig, settings: TrainConfig,
     if not sizes or free is None:
         return next(iter(sizes), None)
     takes = memory_model(model, settings, torch.device(settings.device))
-    return next((size for size in sizes if takes.memory(settings, size).total <= SHARE * free), None)
+    planned_for = free * (SHARE if settings.device == "cpu" else SHARE_OF_GPU)
+    return next((size for size in sizes if takes.memory(settings, size).total <= planned_for), None)
 
 
 def divisors(number: int) -> list[int]:

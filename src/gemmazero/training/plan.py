@@ -77,7 +77,9 @@ def planned(request: Request) -> Plan:
     if probed is not None:
         memory = replace(memory, total=probed.memory_bytes)
     checkpoint = memory.parameters + memory.optimizer
-    kept = min(settings.keep, -(-settings.steps // settings.save_every)) + 1
+    saved = {step for every in (settings.save_every, settings.validate_every)
+             for step in range(every, settings.steps + 1, every)} | {settings.steps}  # fmt: skip
+    kept = min(settings.keep + 1, len(saved))  # and the best
     data_bytes = None if manifest is None else sum(facts.bytes for facts in manifest.files.values())
     return Plan(
         run=request.folder,

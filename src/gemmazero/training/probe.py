@@ -45,12 +45,14 @@ def probe(model: ModelConfig, settings: TrainConfig) -> Probed:
     trainer = Trainer(gemma.to(device), feed, few, device)
     try:
         seconds_per_step = _seconds_per_step(trainer, settings.batch_size / few.batch_size)
+        seconds_per_validation_token = _seconds_per_validation_token(trainer)
+        trainer.attempt()  # once more, in what memory the validation has left
     finally:
         feed.close()
     ceiling = flops_ceiling(model, settings, device)
     return Probed(
         seconds_per_step=seconds_per_step,
-        seconds_per_validation_token=_seconds_per_validation_token(trainer),
+        seconds_per_validation_token=seconds_per_validation_token,
         memory_bytes=memory_bytes(device),
         mfu=step_flops(model, settings) / seconds_per_step / ceiling if ceiling else None,
     )

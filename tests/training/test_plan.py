@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+
+import gemmazero
+from gemmazero.data.prepare import default_folder
+from gemmazero.errors import UsageError
+from program import Program
+from tiny_run import MODEL, SETTINGS
+
+KEYS = {
+    "run", "preset", "device", "precision", "threads", "batch_size", "micro_batch_size", "sequence_length",
+    "parameters", "vocabulary", "vocabulary_is_assumed", "steps", "tokens", "flops", "memory", "memory_free",
+    "checkpoint_bytes", "data_bytes", "disk_bytes", "seconds_per_step", "seconds", "tokens_per_second", "mfu", "fits",
+}  # fmt: skip
+PARTS = {"process", "parameters", "gradients", "optimizer", "activations", "logits", "total"}
+ARGUMENTS = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
+
+
+def test_dry_run_prints_one_object_with_stable_keys_and_writes_nothing(
+    gemmazero: Program, tiny_data: Path, tiny_preset: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    done = gemmazero("train", "--preset", tiny_preset, "--data", tiny_data, "--dry-run", "--json", *ARGUMENTS)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert (plan.keys(), plan["memory"].keys()) == (KEYS, PARTS)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (plan["parameters"], plan["vocabulary"], plan["vocabulary_is_assumed"]) == (MODEL.parameters, 257, False)
+    assert (plan["tokens"], plan["steps"], plan["fits"], plan["mfu"]) == (6 * 4 * 16, 6, True, None)
+    assert plan["memory"]["total"] > sum(plan["memory"][part] for part in PARTS - {"total", "gradients", "logits"})
+
+
+def test_plan_says_what_the_run_keeps_on_the_disk(tiny_data: Path, tiny_preset: Path, tmp_path: Path) -> None:
+    training = gemmazero.train(preset=str(tiny_preset), data=tiny_data, out=tmp_path / "run", **SETTINGS)
+    plan = training.plan()
+    training.run()
+    kept = sum(file.stat().st_size for file in (tmp_path / "run" / "checkpoints").rglob("*.safetensors"))
+    assert plan.data_bytes == sum(file.stat().st_size for file in tiny_data.iterdir() if file.name != "manifest.json")
+    assert plan.disk_bytes - plan.data_bytes == pytest.approx(kept, rel=0.15)
+    assert plan.seconds is not None
+    assert plan.seconds_per_step is not None
+    assert plan.seconds > 6 * plan.seconds_per_step
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [({}, 1024), ({"stream": True, "tokenizer": "bytes"}, 257), ({"stream": True}, 1024)]
+)
+def test_data_is_not_prepared_for_a_plan_and_its_vocabulary_is_assumed(
+    given: dict[str, object], size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "tiny.json"
+    config.write_text(json.dumps(MODEL.to_json()))
+    plan = gemmazero.train(preset=str(config), data="sample", **SETTINGS, **given).plan()
+    assert (plan.vocabulary, plan.vocabulary_is_assumed, plan.data_bytes) == (size, True, None)
+    assert not default_folder("sample").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.json"]
+
+
+def test_settings_that_do_not_fit_together_are_refused(tiny_data: Path, tiny_preset: Path) -> None:
+    with pytest.raises(UsageError, match="longer than the model's context"):
+        gemmazero.train(preset=str(tiny_preset), data=tiny_data, sequence_length=65).plan()
