@@ -86,3 +86,12 @@ def test_run_that_went_back_forgets_what_came_later() -> None:
     assert figures.of_machine() == ["400 tokens/s", "1m 20s left", "memory 2.0 GB"]
     earlier = folded(*told, replace(STEPPED, step=45), back_to[20])
     assert (earlier.best, earlier.saved) == (told[2], saved[0])
+
+
+def test_mfu_is_told_where_it_is_known_and_with_the_speed_of_the_last_steps() -> None:
+    assert not [part for part in folded(STARTED, STEPPED).of_machine() if "MFU" in part]
+    assert "MFU 42%" in folded(STARTED, replace(STEPPED, mfu=0.42)).of_machine()
+    assert folded(STARTED).of_speed() == ""
+    assert folded(STARTED, STEPPED).of_speed() == "400 tokens/s"
+    steady = [replace(STEPPED, step=step, seconds=2.0, tokens_per_second=200.0, mfu=0.2) for step in range(21, 90)]
+    assert folded(STARTED, *steady, replace(STEPPED, mfu=0.4)).of_speed() == "211 tokens/s, MFU 21%"

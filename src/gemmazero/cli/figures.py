@@ -76,6 +76,14 @@ class Figures:
         """At the speed of the last steps, without validations."""
         return (self.steps - self.step) * self.seconds_per_step
 
+    def of_speed(self) -> str:
+        """Tokens a second, and MFU where it is known, at the speed of the last steps; empty before the first."""
+        if self.stepped is None:
+            return ""
+        faster = self.stepped.seconds / self.seconds_per_step
+        mfu = "" if self.stepped.mfu is None else f", MFU {self.stepped.mfu * faster:.0%}"
+        return f"{self.stepped.tokens_per_second * faster:,.0f} tokens/s{mfu}"
+
     def of_learning(self) -> list[str]:
         """Loss, validation loss, learning rate, gradient norm, and how many batches were skipped."""
         parts = []

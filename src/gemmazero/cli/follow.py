@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemmazero.cli import console, signals
+from gemmazero.cli.figures import Figures
 from gemmazero.cli.progress import watch
 from gemmazero.cli.signals import TwoSignals
 from gemmazero.errors import HubError
@@ -53,7 +54,7 @@ def follow(training: "Training", two_signals: TwoSignals, *, as_json: bool) -> N
             console.problem(*_not_on_the_hub(unpushed, training.folder))
         sys.exit(signals.exit_code(last.reason))
     if not as_json:
-        console.result(_summary(training.folder, last, was_finished=progress.figures.steps == 0))
+        console.result(_summary(training.folder, last, progress.figures))
     if unpushed is not None:
         raise HubError(*_not_on_the_hub(unpushed, training.folder))
     console.say(f'next: gemmazero generate "Once upon a time" --model {shlex.quote(str(training.folder))}')
@@ -89,11 +90,13 @@ def _record(folder: Path, last: Finished | Stopped) -> dict[str, Any]:
     }
 
 
-def _summary(folder: Path, last: Finished, *, was_finished: bool) -> str:
-    first = f"{folder} {'was finished already' if was_finished else 'is finished'}, at step {last.step:,}"
+def _summary(folder: Path, last: Finished, figures: Figures) -> str:
+    first = f"{folder} {'was finished already' if figures.steps == 0 else 'is finished'}, at step {last.step:,}"
     lines = [first, f"  loss             {last.loss:.4f} nats a token"]
     if last.validation_loss is not None:
         lines.append(f"  validation loss  {last.validation_loss:.4f} nats a token, over the whole split")
     if last.best_step is not None:
         lines.append(f"  best checkpoint  step {last.best_step:,}")
+    if speed := figures.of_speed():
+        lines.append(f"  speed            {speed}")
     return "\n".join([*lines, f"  loss plot        {folder / 'loss_plot.png'}"])

@@ -37,7 +37,7 @@ def _told(plan: "Plan") -> str:
         "  optimizer": units.size(memory.optimizer),
         "  activations": units.size(memory.activations),
         "  logits": f"{units.size(memory.logits)}, a chunk",
-        "disk": f"{units.size(checkpoints)} of checkpoints, {units.size(plan.checkpoint_bytes)} each; {data}",
+        "disk": f"{units.size(checkpoints)} of checkpoints at most, {units.size(plan.checkpoint_bytes)} each; {data}",
         "time": _time(plan),
     }
     lines = [f"{plan.run} would train {plan.preset}; nothing was written"]

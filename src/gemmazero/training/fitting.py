@@ -12,8 +12,8 @@ from gemmazero.errors import MemoryShortageError, is_out_of_memory
 from gemmazero.training.memory import memory_model
 from gemmazero.training.throughput import free_memory
 
-SHARE, SHARE_OF_GPU = 0.5, 0.85
-"""Of the free memory, what is planned for. A CPU's heap was seen to grow to twice what its tensors take at once."""
+SHARE, SHARE_OF_GPU = 0.4, 0.85
+"""Of the free memory, what is planned for. A CPU's heap was seen to grow to 2.2 times what its tensors take at once."""
 MOST_TOKENS, MOST_TOKENS_ON_GPU = 4096, 32_768
 """In a micro-batch: more of them are not faster."""
 

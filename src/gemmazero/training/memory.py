@@ -188,7 +188,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what every operation makes."""
 
     def __init__(self, count: Count) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._count = count
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -40,7 +40,7 @@ class Plan:
     checkpoint_bytes: int
     data_bytes: int | None
     disk_bytes: int
-    """Of all checkpoints that are kept, and the data where it is there."""
+    """Of all checkpoints that are kept at most, and the data where it is there."""
     seconds_per_step: float | None
     """None where the run does not fit in the free memory, so that it was not tried."""
     seconds: float | None
@@ -101,10 +101,10 @@ def planned(request: Request) -> Plan:
         checkpoint_bytes=checkpoint,
         data_bytes=data_bytes,
         disk_bytes=kept * checkpoint + (data_bytes or 0),
-        seconds_per_step=probed and probed.seconds_per_step,
-        seconds=probed and _seconds(settings, manifest, probed),
-        tokens_per_second=probed and settings.batch_tokens / probed.seconds_per_step,
-        mfu=probed and probed.mfu,
+        seconds_per_step=None if probed is None else probed.seconds_per_step,
+        seconds=None if probed is None else _seconds(settings, manifest, probed),
+        tokens_per_second=None if probed is None else settings.batch_tokens / probed.seconds_per_step,
+        mfu=None if probed is None else probed.mfu,
     )
 
 

@@ -82,7 +82,9 @@ class RandomBatches:
 
 def _seconds_per_step(trainer: Trainer, times: float) -> float:
     """Of a step with ``times`` the trainer's batch: the gradient takes as much longer, moving the weights does not."""
-    gradient, update, began = [], [], time.perf_counter()
+    gradient: list[float] = []
+    update: list[float] = []
+    began = time.perf_counter()
     while len(gradient) < LEAST_STEPS or time.perf_counter() - began < LEAST_SECONDS:
         started = time.perf_counter()
         attempt = trainer.attempt()

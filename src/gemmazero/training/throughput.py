@@ -21,6 +21,9 @@ def memory_bytes(device: torch.device) -> int:
     """Peak memory: of the GPU where there is one, else this process's resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM:"):  # getrusage would count the process that this one was forked from
+            return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
