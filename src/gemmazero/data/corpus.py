@@ -85,10 +85,11 @@ class Reading:
         A lone document is divided by position: its end is held out. Raises DataError where no training text is left.
         """
         held_out = Seen()
-        for stretch in self._kept(self._splits.validation, self._once(held_out)) if self._splits.validation else ():
-            yield _block(stretch, np.ones(len(stretch.texts), bool))
+        if self._splits.validation:
+            for stretch in self._kept(self._splits.validation, self._of_validation(held_out)):
+                yield _block(stretch, np.ones(len(stretch.texts), bool))
         first: list[_Stretch] = []  # until a second document shows that its first is not alone
-        for stretch in self._kept(self._splits.training, self._not_in(held_out)):
+        for stretch in self._kept(self._splits.training, self._of_training(held_out)):
             self._training_documents += len(stretch.texts)
             if self._is_divided:
                 self._smallest = min(self._smallest, int(stretch.positions.min()))
@@ -104,21 +105,20 @@ class Reading:
         if not self._training_documents:
             raise self._nothing_left()
 
-    def _once(self, seen: Seen) -> _Choice:
-        def choose(digests: Digests) -> NDArray[np.bool_]:
-            is_new = seen.add(digests)
-            return is_new | self._config.keep_duplicates
+    def _of_validation(self, held_out: Seen) -> _Choice:
+        """All of them become known as held out; each is kept once, its copies where they are asked for."""
+        return lambda digests: held_out.add(digests) | self._config.keep_duplicates
 
-        return choose
-
-    def _not_in(self, held_out: Seen) -> _Choice:
-        """Of the training documents those that are not in the source's own validation split, each once."""
-        once, repeated = self._once(Seen()), Seen()
+    def _of_training(self, held_out: Seen) -> _Choice:
+        """Those that are not in the source's own validation split; likewise. Copies that are kept cost no memory."""
+        seen, repeated = Seen(), Seen()
 
         def choose(digests: Digests) -> NDArray[np.bool_]:
             is_held_out = held_out.holds(digests)
             self.validation_in_training += int(repeated.add(digests[is_held_out]).sum())
-            return once(digests) & ~is_held_out
+            if self._config.keep_duplicates:
+                return ~is_held_out
+            return seen.add(digests) & ~is_held_out
 
         return choose
 
