@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 from pathlib import Path
@@ -6,6 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from reading import json_lines, training
+from test_compression import zstd
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.sources import Splits, open_source
@@ -78,6 +80,18 @@ def test_document_of_invalid_unicode_is_none_and_its_neighbours_stay(tmp_path: P
     column = pyarrow.Array.from_buffers(pyarrow.string(), 2, binary.buffers())
     pyarrow.parquet.write_table(pyarrow.table({"text": column}), tmp_path / "d.parquet")
     assert training(tmp_path) == [None, None, "good", None, None, "😀", "good", None]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "txt", "jsonl.gz", "csv.zst"])
+def test_file_of_many_documents_in_utf16_is_told_as_such(tmp_path: Path, ending: str, encoding: str) -> None:
+    data = '\ufeff{"text": "a"}\n{"text": "b"}\n'.encode(encoding)
+    packed = {"gz": gzip.compress, "zst": zstd}.get(ending.rpartition(".")[2], bytes)(data)
+    (tmp_path / f"s.{ending}").write_bytes(packed)
+    separator = {"document_separator": "\n"} if ending == "txt" else {}
+    with pytest.raises(DataError, match=rf's\.{ending}" is written in UTF-16') as error:
+        training(tmp_path / f"s.{ending}", **separator)
+    assert "iconv -f utf-16" in error.value.hint
 
 
 def test_file_of_another_kind_and_folder_without_text_list_the_kinds(tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def test_text_is_one_document_and_an_object_begins_json_lines(monkeypatch: pytes
         assert list(fed(monkeypatch, data, **options).load().training()) == documents
 
 
+def test_many_documents_in_utf16_are_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = fed(monkeypatch, "one--two".encode("utf-16"), document_separator="--").load()
+    with pytest.raises(DataError, match="standard input is written in UTF-16"):
+        list(splits.training())
+
+
 def test_standard_input_is_known_by_its_content(monkeypatch: pytest.MonkeyPatch) -> None:
     source = fed(monkeypatch, b"Once")
     assert source.name == "stdin"

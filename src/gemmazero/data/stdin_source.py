@@ -11,7 +11,7 @@ from io import BufferedReader, RawIOBase
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.compression import reading
-from gemmazero.data.documents import BYTE_ORDER_MARK, Reader, Reading, Source, Splits
+from gemmazero.data.documents import BYTE_ORDER_MARK, Reader, Reading, Source, Splits, refuse_utf16
 from gemmazero.data.json_reader import read_json_lines
 from gemmazero.data.text_reader import read_text, separator_bytes
 from gemmazero.errors import DataError
@@ -68,6 +68,8 @@ def _begins_with_an_object(whole: _Kept) -> bool:
 
 def _documents(whole: _Kept, read: Reader, asked: Reading) -> Iterator[str | None]:
     with reading(_WHERE), BufferedReader(_FromStart(whole), _BUFFER) as file:
+        if asked.separator is not None:
+            refuse_utf16(file, _WHERE)
         yield from read(file, _WHERE, asked)
 
 
