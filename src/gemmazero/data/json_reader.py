@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
+import orjson
+
 from gemmazero.data.documents import (
     BYTE_ORDER_MARK,
     LARGEST_RECORD,
@@ -29,8 +31,14 @@ def read_json_lines(file: BinaryIO, where: str, reading: Reading) -> Iterator[st
     Raises DataError for any other line.
     """
     for number, line in enumerate(iter(partial(file.readline, LARGEST_RECORD + 1), b""), 1):
-        if len(line) > LARGEST_RECORD or line.count(b"[") + line.count(b"{") > MOST_BRACKETS:
+        if len(line) > LARGEST_RECORD or (
+            len(line) > MOST_BRACKETS and line.count(b"[") + line.count(b"{") > MOST_BRACKETS
+        ):
             raise DataError(f"line {number} of {where} holds too much", "put each document on a line of its own")
+        document = _text_at_once(line, reading.column)
+        if document is not None:
+            yield document
+            continue
         text = decoded(line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line)
         if text is None:
             yield None
@@ -120,6 +128,15 @@ class _Values:
 
 
 _DECODER = json.JSONDecoder()
+
+
+def _text_at_once(line: bytes, column: str) -> str | None:
+    """The text of a line that is as it should be, twice as fast; None where it takes a closer look."""
+    try:
+        text = orjson.loads(line)[column]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return None
+    return text if isinstance(text, str) else None
 
 
 def _text_of_line(line: str, column: str, where: str) -> str | None:
