@@ -6,7 +6,7 @@ import pytest
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data import corpus
-from gemmazero.data.corpus import Reading
+from gemmazero.data.corpus import Reading, readings
 from gemmazero.data.seen import DIGEST_BYTES
 from gemmazero.data.sources import Splits
 from gemmazero.errors import DataError
@@ -24,14 +24,10 @@ class Read:
         second = None if validation is None else list(validation)
         splits = Splits("stories", lambda: iter(first), (lambda: iter(second)) if second is not None else None)
         config = PrepareConfig(**options)  # type: ignore[arg-type]
-        held_out_below, self.times = None, 0
-        while True:
+        self.times = 0
+        for self.reading in readings(splits, config, None):
             self.times += 1
-            self.reading = Reading(splits, config, held_out_below)
             self.blocks = list(self.reading.blocks())
-            if self.reading.settled == self.reading.held_out_below:
-                break
-            held_out_below = self.reading.settled
         self.train = [text for block in self.blocks for text in block.texts["train"]]
         self.validation = [text for block in self.blocks for text in block.texts["validation"]]
 

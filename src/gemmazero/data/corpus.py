@@ -47,6 +47,19 @@ class _Stretch:
         return np.ascontiguousarray(octets[:, :8]).view("<u8")[:, 0]
 
 
+def readings(splits: Splits, config: PrepareConfig, held_out_below: int | None) -> Iterator["Reading"]:
+    """The source to be read once, and again where that left one side empty: of the last one all is right.
+
+    The blocks of each are to be taken to their end. The arguments are those of ``Reading``.
+    """
+    while True:
+        reading = Reading(splits, config, held_out_below)
+        yield reading
+        if reading.settled == reading.held_out_below:
+            return
+        held_out_below = reading.settled
+
+
 class Reading:
     """A source read once, from its first document to its last. The counts are complete when ``blocks`` has ended.
 
@@ -74,7 +87,7 @@ class Reading:
 
     @property
     def settled(self) -> int:
-        """The ``held_out_below`` to read again with, where it differs: two different documents leave no side empty."""
+        """What ``held_out_below`` should have been: two different documents leave no side empty."""
         if not self._is_divided or self._training_documents < 2:
             return self.held_out_below
         return min(max(self.held_out_below, self._smallest + 1), self._largest)

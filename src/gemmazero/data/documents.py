@@ -42,14 +42,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What is a document in a file: the text under ``column``, or what stands between two ``separator``."""
+class Layout:
+    """Where the documents stand in a file: the text under ``column``, or what stands between two ``separator``."""
 
     column: str
     separator: bytes | None = None
 
 
-Reader = Callable[[BinaryIO, str, Reading], Iterator[str | None]]
+Reader = Callable[[BinaryIO, str, Layout], Iterator[str | None]]
 """The documents of one open file; the text tells an error what is being read. Raises DataError."""
 
 

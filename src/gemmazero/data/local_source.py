@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.compression import COMPRESSIONS, opened, reading
-from gemmazero.data.documents import Documents, Reading, Source, Splits, refuse_utf16
+from gemmazero.data.documents import Documents, Layout, Source, Splits, refuse_utf16
 from gemmazero.data.formats import PARQUET, READABLE, READERS, TEXT, TOKENS, format_of
 from gemmazero.data.text_reader import separator_bytes
 from gemmazero.data.token_reader import read_tokens
@@ -71,12 +71,12 @@ def _source(path: Path, files: list[Path], read: _Read) -> Source:
 
 def _text_reading(config: PrepareConfig) -> _Read:
     separator = config.document_separator
-    asked = Reading(config.text_column, None if separator is None else separator_bytes(separator))
+    layout = Layout(config.text_column, None if separator is None else separator_bytes(separator))
 
     def read(file: BinaryIO, path: Path) -> Iterator[str | None]:
         if separator is not None or format_of(path) not in TEXT:  # else it is one document, and may be invalid
             refuse_utf16(file, f'"{path}"')
-        return READERS[format_of(path)](file, f'"{path}"', asked)
+        return READERS[format_of(path)](file, f'"{path}"', layout)
 
     return read
 

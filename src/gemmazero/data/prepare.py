@@ -100,8 +100,7 @@ def _existing(folder: Path, overwrite: bool) -> Manifest | None:
     if overwrite:
         _refuse_foreign_files(folder)
         return None
-    train, _ = (TokenShards(folder, split) for split in SPLITS)
-    return train.manifest
+    return Manifest.read(folder)
 
 
 def _refuse_foreign_files(folder: Path) -> None:
