@@ -84,14 +84,16 @@ def test_document_of_invalid_unicode_is_none_and_its_neighbours_stay(tmp_path: P
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "txt", "jsonl.gz", "csv.zst"])
-def test_file_of_many_documents_in_utf16_is_told_as_such(tmp_path: Path, ending: str, encoding: str) -> None:
+def test_file_in_utf16_is_told_as_such(tmp_path: Path, ending: str, encoding: str) -> None:
     data = '\ufeff{"text": "a"}\n{"text": "b"}\n'.encode(encoding)
     packed = {"gz": gzip.compress, "zst": zstd}.get(ending.rpartition(".")[2], bytes)(data)
     (tmp_path / f"s.{ending}").write_bytes(packed)
-    separator = {"document_separator": "\n"} if ending == "txt" else {}
     with pytest.raises(DataError, match=rf's\.{ending}" is written in UTF-16') as error:
-        training(tmp_path / f"s.{ending}", **separator)
+        training(tmp_path / f"s.{ending}")
     assert "iconv -f utf-16" in error.value.hint
+    (tmp_path / "t.txt").write_text("one\ntwo")
+    with pytest.raises(DataError, match="UTF-16"):
+        training(tmp_path, document_separator="\n")
 
 
 def test_file_of_another_kind_and_folder_without_text_list_the_kinds(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ class Reading:
         what = "empty" if least == 1 else f"shorter than {least} characters"
         left_out = f"{self.short} {what}, {self.invalid} not valid UTF-8"
         if self.invalid:
-            hint = "iconv -f utf-16 -t utf-8 converts text in UTF-16, as some Windows programs write it"
+            hint = "iconv -t utf-8 converts text that is written in another encoding"
         elif self.short and least > 1:
             hint = "a lower --min-characters keeps shorter documents"
         else:

@@ -62,7 +62,7 @@ def decoded(data: bytes) -> str | None:
 
 
 def refuse_utf16(file: BinaryIO, where: str) -> None:
-    """Raises DataError where a file of many documents begins with the byte order mark of UTF-16: none is UTF-8."""
+    """Raises DataError where a file begins with the byte order mark of UTF-16: nothing in it is UTF-8."""
     if cast(BufferedReader, file).peek(2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{where} is written in UTF-16, not in UTF-8", "iconv -f utf-16 -t utf-8 converts it")
 

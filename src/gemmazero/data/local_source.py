@@ -38,7 +38,7 @@ def open_local(path: Path, config: PrepareConfig) -> Source:
         raise DataError(what, f"the files that can be read are {READABLE}")
     if config.document_separator is not None and not any(format_of(file) in TEXT for file in files):
         raise UsageError(f'--document-separator is for .txt and .md files, and "{path}" has none', "leave it out")
-    return _source(path, files, _text_reading(config))
+    return _source(path, files, _text_reading(config, is_alone=len(files) == 1))
 
 
 def token_files(path: Path) -> list[Path]:
@@ -69,12 +69,12 @@ def _source(path: Path, files: list[Path], read: _Read) -> Source:
     return Source(name, _fingerprint(path, files), lambda: splits)
 
 
-def _text_reading(config: PrepareConfig) -> _Read:
+def _text_reading(config: PrepareConfig, *, is_alone: bool) -> _Read:
     separator = config.document_separator
     layout = Layout(config.text_column, None if separator is None else separator_bytes(separator))
 
     def read(file: BinaryIO, path: Path) -> Iterator[str | None]:
-        if separator is not None or format_of(path) not in TEXT:  # else it is one document, and may be invalid
+        if is_alone or separator is not None or format_of(path) not in TEXT:  # else one document of many is invalid
             refuse_utf16(file, f'"{path}"')
         return READERS[format_of(path)](file, f'"{path}"', layout)
 

@@ -68,8 +68,7 @@ def _begins_with_an_object(whole: _Kept) -> bool:
 
 def _documents(whole: _Kept, read: Reader, layout: Layout) -> Iterator[str | None]:
     with reading(_WHERE), BufferedReader(_FromStart(whole), _BUFFER) as file:
-        if layout.separator is not None:
-            refuse_utf16(file, _WHERE)
+        refuse_utf16(file, _WHERE)
         yield from read(file, _WHERE, layout)
 
 
