@@ -10,6 +10,7 @@ from reading import json_lines, training
 from test_compression import zstd
 
 from gemmazero.config import PrepareConfig
+from gemmazero.data.prepare import prepare
 from gemmazero.data.sources import Splits, open_source
 from gemmazero.errors import DataError, UsageError
 
@@ -102,6 +103,17 @@ def test_file_of_another_kind_and_folder_without_text_list_the_kinds(tmp_path: P
         with pytest.raises(DataError) as error:
             open_source(str(path), CONFIG)
         assert ".csv, .json, .jsonl, .md, .parquet, .txt, each also with .gz or .zst" in error.value.hint
+
+
+def test_data_folder_is_no_source_and_text_beside_a_manifest_is(tmp_path: Path) -> None:
+    source = json_lines(tmp_path / "s.jsonl", ["a", "b"])
+    prepare(str(source), tmp_path / "out", PrepareConfig(tokenizer="bytes"))
+    with pytest.raises(DataError, match="is a data folder") as error:
+        training(tmp_path / "out")
+    assert error.value.hint == f"gemmazero train --data {tmp_path / 'out'}"
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "manifest.json").write_text('["one", "two"]')
+    assert training(tmp_path / "texts") == ["one", "two"]
 
 
 @pytest.mark.parametrize("name", ["s.txt", "s.jsonl", "s.parquet", "s.csv", "s.json.gz", "s.txt.zst"])

@@ -11,6 +11,7 @@ from gemmazero.config import PrepareConfig
 from gemmazero.data.compression import COMPRESSIONS, opened, reading
 from gemmazero.data.documents import Documents, Layout, Source, Splits, refuse_utf16
 from gemmazero.data.formats import PARQUET, READABLE, READERS, TEXT, TOKENS, format_of
+from gemmazero.data.shards import MANIFEST, split_of
 from gemmazero.data.text_reader import separator_bytes
 from gemmazero.data.token_reader import read_tokens
 from gemmazero.data.tokenizer import make_tokenizer
@@ -31,6 +32,8 @@ def open_local(path: Path, config: PrepareConfig) -> Source:
         if config.document_separator is not None:
             raise UsageError("--document-separator is for text, and documents of ids end with an id", "leave it out")
         return _source(path, tokens, _token_reading(path, config))
+    if (path / MANIFEST).is_file() and any(split_of(file.name) for file in path.iterdir()):
+        raise DataError(f'"{path}" is a data folder: its text is tokens already', f"gemmazero train --data {path}")
     files = _readable_files(path) if path.is_dir() else [path]
     unreadable = [file for file in files if format_of(file) not in READERS]
     if unreadable or not files:
