@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.seen import DIGEST_BYTES, Digests, Seen
-from gemmazero.data.shards import SPLITS, Split
+from gemmazero.data.shards import Split
 from gemmazero.data.sources import Documents, Splits
 from gemmazero.errors import DataError
 
@@ -185,8 +185,11 @@ class Reading:
 
 
 def _block(stretch: _Stretch, is_held_out: NDArray[np.bool_]) -> Block:
-    sides = dict(zip(SPLITS, (stretch.of(~is_held_out), stretch.of(is_held_out)), strict=True))
-    return Block({split: side.texts for split, side in sides.items()}, {s: sum(x.sizes) for s, x in sides.items()})
+    train, validation = stretch.of(~is_held_out), stretch.of(is_held_out)
+    return Block(
+        {"train": train.texts, "validation": validation.texts},
+        {"train": sum(train.sizes), "validation": sum(validation.sizes)},
+    )
 
 
 def _cut(text: str, fraction: float) -> Block:
