@@ -76,7 +76,7 @@ def test_checkpointing_keeps_little_and_works_with_one_layer_more() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
 def test_parameters_and_optimizer_take_what_the_whole_model_takes(optimizer: str, *, tied: bool) -> None:
     config = replace(DEEP, tie_word_embeddings=tied)
     model, chosen = Gemma(config), settings(optimizer=optimizer)

@@ -80,6 +80,6 @@ def _smaller(run: str, model: ModelConfig, settings: TrainConfig, free: int | No
     told = "begin a new run, of another --out, with --micro-batch-size 1 --gradient-checkpointing"
     if not settings.gradient_checkpointing and largest_fitting([1], model, frugal, free):
         return told
-    if settings.optimizer == "adamw" and largest_fitting([1], model, replace(frugal, optimizer="adamw8bit"), free):
+    if settings.optimizer != "adamw8bit" and largest_fitting([1], model, replace(frugal, optimizer="adamw8bit"), free):
         return f"{told} --optimizer adamw8bit"
     return "take a smaller --preset or --sequence-length, or a larger machine"

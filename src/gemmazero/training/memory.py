@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -109,7 +109,7 @@ def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device
     ``settings`` are resolved, but for ``micro_batch_size``.
     """
     precision = Precision(settings.precision, device)
-    activations, working, state, in_layers = Bytes(), Bytes(), 0, 0
+    activations, working, state, in_layers, in_embedding = Bytes(), Bytes(), 0, 0, 0
     for kind, count in Counter(model.layer_types).items():
         alone = replace(
             model, vocab_size=_EMBEDDINGS, pad_token_id=None, num_hidden_layers=1, layer_types=(kind,),
@@ -121,14 +121,14 @@ def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device
         activations = activations.plus(Bytes.through(one, two).times(count))
         more = Bytes.through(one_more, two_more)
         working = max(working, more, key=lambda bytes_: bytes_.of(settings.batch_size))
-        state += count * _optimizer_bytes(layer.model.layers[0], settings)
+        in_layer, in_embedding = _optimizer_bytes(layer, settings)
+        state += count * in_layer
         in_layers += count * sum(parameter.numel() for parameter in layer.model.layers.parameters())
-    embedding = nn.Embedding(_EMBEDDINGS, model.hidden_size, device=device)
-    outside = (model.parameters - in_layers) / embedding.weight.numel()
+    outside = (model.parameters - in_layers) / (_EMBEDDINGS * model.hidden_size)
     return MemoryModel(
         parameters=4 * model.parameters,
         output=4 * model.vocab_size * model.hidden_size,
-        optimizer=state + round(outside * _optimizer_bytes(embedding, settings)),
+        optimizer=state + round(outside * in_embedding),
         activations=activations,
         working=working,
         row=4 * model.vocab_size,
@@ -150,16 +150,20 @@ def _through_layer(layer: Gemma, settings: TrainConfig, precision: Precision, si
     return kept, max(0, live.most - kept - gradients)
 
 
-def _optimizer_bytes(module: nn.Module, settings: TrainConfig) -> int:
-    """What the optimizer remembers of a module's parameters."""
-    optimizer = Optimizer(module, settings)
+def _optimizer_bytes(layer: Gemma, settings: TrainConfig) -> tuple[int, int]:
+    """What the optimizer remembers of the layer's parameters, and of the embedding's."""
+    optimizer = Optimizer(layer, settings)
     for parameter in optimizer.parameters:
         parameter.grad = torch.zeros_like(parameter)
     for part in optimizer.parts:
         part.step()
     optimizer.zero_grad()
-    tensors = (value for name, value in optimizer.state_dict().items() if "qmap" not in name)  # which all share
-    return sum(tensor.nbytes for tensor in tensors if tensor.dim())
+    inside = outside = 0
+    for name, value in optimizer.state_dict().items():
+        if "qmap" not in name and value.dim():  # all share those
+            inside += value.nbytes if "layers." in name else 0
+            outside += value.nbytes if "embed_tokens." in name else 0
+    return inside, outside
 
 
 class Count:
