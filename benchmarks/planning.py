@@ -9,25 +9,24 @@ tells. Medians go to benchmarks/results/planning.json, where rows of cases that 
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
-import time
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from results import FOLDER, write_results
+
 CASES: dict[str, dict[str, Any]] = {  # small batches: minutes, not days
-    "nano": {"steps": 20, "batch_size": 8, "sequence_length": 256},
+    "nano": {"steps": 10, "batch_size": 8, "sequence_length": 256},
     "15m": {"steps": 6, "batch_size": 4, "micro_batch_size": 2, "sequence_length": 256},
     "90m": {"steps": 4, "batch_size": 2, "micro_batch_size": 1, "sequence_length": 64},
 }
 PRECISIONS = ("fp32", "bf16")
-MEASURES = ("memory_bytes", "seconds", "disk_bytes")
+MEASURES = {"memory_megabytes": 1e6, "seconds": 1.0, "disk_megabytes": 1e6}
 KEY = ("preset", "precision", "device", "measure")
-RESULTS = Path(__file__).parent / "results" / "planning.json"
+RESULTS = FOLDER / "planning.json"
 
 
 def main() -> None:
@@ -51,12 +50,9 @@ def main() -> None:
     ]
     with TemporaryDirectory() as folder:
         rows = measured(cases, Path(folder), options.tokenizer, options.rounds)
-    write(rows)
-    print(f"{'':12}{'':14}{'predicted':>12}{'measured':>12}{'ratio':>8}")
+    write(rows, options.tokenizer)
     for row in rows:
-        scale = 1 if row["measure"] == "seconds" else 1e6
-        figures = f"{row['predicted'] / scale:12.1f}{row['measured'] / scale:12.1f}{row['ratio']:8.2f}"
-        print(f"{row['preset'] + ' ' + row['precision']:12}{row['measure']:14}{figures}")
+        print(*row.values())
 
 
 def measured(cases: list[dict[str, Any]], folder: Path, tokenizer: str, rounds: int) -> list[dict[str, Any]]:
@@ -73,25 +69,24 @@ def measured(cases: list[dict[str, Any]], folder: Path, tokenizer: str, rounds: 
             print(case["preset"], case["precision"], pairs[-1], file=sys.stderr, flush=True)
     rows = []
     for case, pairs in zip(cases, found, strict=True):
-        for measure in MEASURES:
-            predicted, real = (statistics.median(pair[index][measure] for pair in pairs) for index in (0, 1))
-            facts = case | {"measure": measure, "tokenizer": tokenizer, "rounds": rounds}
-            rows.append(facts | {"predicted": predicted, "measured": real, "ratio": predicted / real})
+        facts = {name: case[name] for name in ("preset", "precision", "device", "batch_size", "sequence_length")}
+        for measure, scale in MEASURES.items():
+            predicted, real = (statistics.median(pair[index][measure] for pair in pairs) / scale for index in (0, 1))
+            figures = {
+                "predicted": round(predicted, 1),
+                "measured": round(real, 1),
+                "ratio": round(predicted / real, 2),
+            }
+            rows.append({**facts, "tokenizer": tokenizer, "rounds": rounds, "measure": measure, **figures})
     return rows
 
 
-def write(rows: list[dict[str, Any]]) -> None:
+def write(rows: list[dict[str, Any]], tokenizer: str) -> None:
     """Into the results, in place of earlier rows of the same cases."""
-    from gemmazero.runtime import environment
-
     new = {tuple(row[name] for name in KEY) for row in rows}
     before = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     kept = [row for row in before if tuple(row[name] for name in KEY) not in new]
-    machine = {"processor": environment()["processor"], "system": platform.platform()}
-    versions = {"python": platform.python_version()} | {name: version(name) for name in ("torch", "gemmazero")}
-    record = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "versions": versions, "rows": [*kept, *rows]}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    write_results(RESULTS.stem, [*kept, *rows], {"last run with tokenizer": tokenizer})
 
 
 def planned(case: dict[str, Any]) -> dict[str, float]:
@@ -99,7 +94,7 @@ def planned(case: dict[str, Any]) -> dict[str, float]:
     plan = training(case).plan()
     assert plan.seconds is not None, "it does not fit"
     disk = plan.disk_bytes - (plan.data_bytes or 0)
-    return {"memory_bytes": plan.memory.total, "seconds": plan.seconds, "disk_bytes": disk}
+    return {"memory_megabytes": plan.memory.total, "seconds": plan.seconds, "disk_megabytes": disk}
 
 
 def trained(case: dict[str, Any]) -> dict[str, float]:
@@ -112,9 +107,9 @@ def trained(case: dict[str, Any]) -> dict[str, float]:
     events = [event for event in training(case) if isinstance(event, Stepped | Validated)]
     disk = sum(file.stat().st_size for file in Path(case["out"]).glob("checkpoints/*/**/*") if file.is_file())
     return {
-        "memory_bytes": memory_bytes(torch.device(case["device"])),
+        "memory_megabytes": memory_bytes(torch.device(case["device"])),
         "seconds": sum(event.seconds for event in events),
-        "disk_bytes": disk,
+        "disk_megabytes": disk,
     }
 
 
