@@ -105,3 +105,15 @@ def test_missing_and_undecodable_files_are_named(tmp_path: Path) -> None:
     path.write_bytes(b'preset = "\xe9"')
     with pytest.raises(ConfigError, match="is not TOML"):
         read_settings(path)
+
+
+def test_setting_that_is_a_number_or_a_word_takes_both_and_nothing_else(tmp_path: Path) -> None:
+    def micro_batch_size(value: str) -> object:
+        file = tmp_path / "run.toml"
+        file.write_text(f"micro_batch_size = {value}", encoding="utf-8")
+        return read_settings(file)["micro_batch_size"]
+
+    assert (micro_batch_size('"auto"'), micro_batch_size("4")) == ("auto", 4)
+    for wrong in ('"all"', "4.5", "true"):
+        with pytest.raises(ConfigError, match="must be a whole number or auto"):
+            micro_batch_size(wrong)
