@@ -44,9 +44,9 @@ def kill_after_commits(world: World, player: Player, branch: str, count: int) ->
     """SIGKILL at the moment when the server has made the commit, and before the program is told."""
     made: list[str] = []
 
-    def look(committed: str) -> None:
-        made.append(committed)
-        if made.count(branch) == count:
+    def look(verb: str, changed: str) -> None:
+        made.append(f"{verb} {changed}")
+        if made.count(f"commit {branch}") == count:
             player.process.kill()
 
     world.hub.watchers.append(look)

@@ -1,0 +1,71 @@
+"""What many pushes leave on the server: no more than is needed, and a main that loads whenever anybody looks."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hub_world import HEAVY, REPO, World
+from stock_loader import stock_loader
+
+PUSHING = f"""
+import json
+from pathlib import Path
+from gemmazero.hub_repo import HubRepo
+from gemmazero.run_config import RunConfig
+from gemmazero.storage.push import Pusher
+from gemmazero.storage.snapshot import Snapshot
+repo, run = HubRepo("{REPO}"), Path("run").absolute()
+config = RunConfig.from_json(json.loads((run / "run.json").read_text()))
+pusher = Pusher(repo, private=False, overwrites=False)
+def push(step, best):
+    record = {{"checkpoint": f"step-{{best:08d}}", "step": best, "validation_loss": 1.0 / best}}
+    (run / "best.json").write_text(json.dumps(record))
+    pusher.push(Snapshot.take(Path("copies", str(step)), run, config, run / "checkpoints" / f"step-{{step:08d}}"))
+    return sum(file.size for file in repo._api.list_lfs_files(repo.name))
+"""
+
+
+def large_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("pushes", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_after_every_push_the_server_lists_two_checkpoints_at_most_and_main_loads_after_every_change(
+    world: World, pushes: int
+) -> None:
+    """The best checkpoint is in both tracks, and changes now and then."""
+    ended = world.do(*world.command(steps=pushes, save_every=1, keep=pushes))
+    assert ended.code == 0, ended.output
+    problems: list[str] = []
+    changes: list[str] = []
+    with stock_loader(world.hub, world.folder / "stock") as stock:
+
+        def look(verb: str, branch: str) -> None:
+            changes.append(f"{verb} {branch}")
+            problems.extend(stock.problems(world.repo))
+            problems.extend(world.problems_on_the_hub() if f"refs/heads/{HEAVY}" in world.repo.refs else [])
+
+        world.hub.watchers.append(look)
+        listed = world.ask(f"{PUSHING}\nanswer = [push(step, step - step % 3 or 1) for step in range(1, {pushes} + 1)]")
+    assert problems == []
+    assert stock.loaded == len(changes) - changes.index("commit main")
+    assert changes.count("commit training-state") == changes.count("squash training-state") == pushes
+    newest = world.run / "checkpoints" / f"step-{pushes:08d}"
+    plot = len(world.repo.state("main")["loss_plot.png"])
+    assert max(listed) <= 2 * large_bytes(newest) + plot
+    assert json.loads(world.repo.state(HEAVY)["checkpoint.json"])["step"] == pushes
+
+
+@pytest.mark.slow
+def test_the_best_model_stays_on_main_when_newer_states_that_hold_it_no_more_are_freed(world: World) -> None:
+    """Both tracks have its weights as one object."""
+    assert world.do(*world.command(save_every=1, keep=9)).code == 0
+    world.ask(f"{PUSHING}\nanswer = [push(step, best=3) for step in (3, 4, 5)]")
+    weights = (world.run / "checkpoints" / "step-00000003" / "model.safetensors").read_bytes()
+    heavy, light = world.repo.state(HEAVY), world.repo.state("main")
+    assert light["model.safetensors"] == weights == heavy["best/model.safetensors"] != heavy["model.safetensors"]
+    assert world.problems_on_the_hub() == []
+    with stock_loader(world.hub, world.folder / "stock") as stock:
+        assert stock.problems(world.repo) == []
+        assert stock.loaded == 1
