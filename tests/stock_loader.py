@@ -2,10 +2,11 @@
 
 import multiprocessing
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,31 +31,36 @@ class StockLoader:
     connection: "Connection[Any, Any]"
     loaded: int = 0
 
-    def load(self, name: str) -> tuple[list[int], list[list[float]]]:
-        """The ids of ``TEXT`` and their logits (T, V), by the Auto classes; AssertionError where they do not load."""
-        self.connection.send(name)
-        assert self.connection.poll(PATIENCE), "stock transformers does not answer"
-        answer = self.connection.recv()
-        assert not isinstance(answer, str), answer
-        self.loaded += 1
-        return answer  # type: ignore[no-any-return]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def problems(self, repo: Repo) -> list[str]:
         """What is wrong with main: it holds a model that the Auto classes do not load, or with other logits than ours.
 
-        The state that the server has now is compared: nobody may push meanwhile.
+        Looked at again where somebody pushes meanwhile.
         """
+        with self._lock:
+            while True:
+                sha = repo.resolve("main").sha
+                found = self._problems(repo)
+                if sha == repo.resolve("main").sha:
+                    return found
+
+    def _problems(self, repo: Repo) -> list[str]:
         try:
             files = repo.state("main")
         except RefusedError as refused:
             return [f"main: {refused.message}"]
         if not [path for path in files if path.startswith("model")]:
             return []
-        try:
-            ids, logits = self.load(repo.name)
-            ours_ids, ours = _by_us(files)
-        except Exception as error:  # whatever it is, it is the finding
-            return [f"main does not load: {error}"]
+        self.connection.send(repo.name)
+        if not self.connection.poll(PATIENCE):
+            return ["main: stock transformers does not answer"]
+        answer = self.connection.recv()
+        if isinstance(answer, str):
+            return [f"main does not load: {answer}"]
+        self.loaded += 1
+        ids, logits = answer
+        ours_ids, ours = _by_us(files)
         if ids != ours_ids:
             return [f"main: the tokenizer gives {ids} in place of {ours_ids}"]
         difference = (torch.tensor(logits) - ours).abs().max().item()

@@ -1,14 +1,13 @@
 """The client's side of a repository, in processes that take a loopback server for the Hub."""
 
 import hashlib
-import json
 from typing import Any
 
 import pytest
 
 from hub_server.server import TOKEN
 from hub_server.store import Entry, Repo
-from hub_world import HEAVY, REPO, World
+from hub_world import REPO, World
 
 ASKING = f"""
 from pathlib import Path

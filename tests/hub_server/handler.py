@@ -25,7 +25,7 @@ class DroppedError(Exception):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection. ``served`` is set by a subclass; where ``is_undisturbed``, nothing goes wrong and no one counts."""
+    """One connection. ``served`` is set by a subclass; where ``is_undisturbed``, nothing goes wrong nor is counted."""
 
     served: "HubServer"
     is_undisturbed = False
