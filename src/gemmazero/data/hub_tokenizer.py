@@ -34,6 +34,11 @@ def portable_name(spec: str) -> str:
     return spec if is_on_hub(spec) else Path(spec).absolute().name
 
 
+def is_from_file(name: str) -> bool:
+    """Whether ``name``, which a run or a data folder has of its tokenizer, is that of a file or a folder."""
+    return bool(name) and name not in ("gpt2", "bytes") and not name.startswith("bpe:") and "/" not in name
+
+
 def downloaded_tokenizer(spec: str) -> Path:
     """The folder of the Hub's cache with the tokenizer's files, as they are there. Raises DataError or HubError."""
     name, _, revision = pinned_tokenizer(spec).partition("@")

@@ -70,8 +70,7 @@ class Snapshot:
         files: dict[str, Path | bytes] = dict(_files(self.newest))
         if self.best.step != self.newest.step:
             files |= {f"{BEST}/{name}": path for name, path in _files(self.best).items()}
-        portable = dataclasses.replace(self.config, data=self.config.data.portable)
-        return files | {RUN_FILE: (json.dumps(portable.to_json(), indent=1) + "\n").encode()}
+        return files | {RUN_FILE: (json.dumps(self.config.portable.to_json(), indent=1) + "\n").encode()}
 
     @cached_property
     def light(self) -> Mapping[str, Path | bytes]:
