@@ -96,4 +96,4 @@ def test_path_that_exists_and_names_of_files_are_never_asked_for_on_the_hub(
         assert pinned_tokenizer(name) == name
     assert is_on_hub("google/gemma-3-1b-it@main")
     assert pinned_tokenizer(f"a/b@{COMMIT}") == f"a/b@{COMMIT}" == portable_name(f"a/b@{COMMIT}")
-    assert portable_name("models/gemma") == "gemma"
+    assert portable_name("models/gemma") == portable_name("models/gemma/tokenizer.json") == "gemma"

@@ -31,7 +31,13 @@ def pinned_tokenizer(spec: str) -> str:
 
 def portable_name(spec: str) -> str:
     """What names a tokenizer on any machine: of a path the last part, else ``spec`` itself."""
-    return spec if is_on_hub(spec) else Path(spec).absolute().name
+    return spec if is_on_hub(spec) else absolute_path(spec).name
+
+
+def absolute_path(spec: str) -> Path:
+    """Of a tokenizer's file or folder on this machine; a ``tokenizer.json`` is its folder's."""
+    path = Path(spec).absolute()
+    return path.parent if path.name == "tokenizer.json" else path
 
 
 def is_from_file(name: str) -> bool:

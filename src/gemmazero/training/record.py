@@ -199,7 +199,7 @@ def _cut(lines: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
 
 
 def _line(event: Event) -> dict[str, Any]:
-    """The event as JSON has it; what is no number is null, and of an absolute path, which no other machine has, the name."""
+    """The event as JSON has it: what is no number is null; an absolute path, which no other machine has, its name."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
     return {"event": name} | {key: _plain(value) for key, value in asdict(event).items()}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gemmazero.config import DEFAULT_SOURCE, RUNS, DeviceName, ModelConfig, PrepareConfig, TrainConfig
+from gemmazero.data.hub_tokenizer import absolute_path
 from gemmazero.data.prepare import default_folder
 from gemmazero.data.shards import Manifest
 from gemmazero.data.stream_source import StreamSource
@@ -150,7 +151,7 @@ def refuse_other_options(config: RunConfig, given: Mapping[str, Any]) -> None:
         before = config.data.options.get(name)
         given_again = {value}
         if name == "tokenizer":  # which was recorded as an absolute path, or with the commit that it had on the Hub
-            given_again |= {*_names(Path(value)), f"{value}@{str(before).partition('@')[2]}"}
+            given_again |= {*_names(absolute_path(value)), f"{value}@{str(before).partition('@')[2]}"}
         if config.data.stream is None or before not in given_again:
             raise UsageError(
                 f"{name} was {before} when the run began and cannot become {value}",
