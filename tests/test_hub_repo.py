@@ -12,7 +12,8 @@ from hub_world import REPO, World
 ASKING = f"""
 from pathlib import Path
 from gemmazero.errors import GemmaZeroError, HubError
-from gemmazero.hub_repo import Content, HubRepo
+from gemmazero.hub_content import Content
+from gemmazero.hub_repo import HubRepo
 repo = HubRepo("{REPO}")
 def told(action):
     try:

@@ -74,6 +74,7 @@ def test_file_that_arrives_damaged_is_downloaded_again_and_never_believed(hub: L
 def test_absent_repo_and_file_are_told(hub: LoopbackHub, tmp_path: Path) -> None:
     told = prepared(hub, tmp_path / "out", "someone/else")["error"]
     assert told.startswith('no file or folder "someone/else" here, and the Hub knows no model "someone/else"')
+    assert prepared(hub, tmp_path / "out", "someone/else")["kind"] == "absent"
     (hub.folder / "tokenizer.json").rename(hub.folder / "tokenizer.model")
     assert prepared(hub, tmp_path / "out")["error"] == f'"{REPO}" on the Hub has no tokenizer.json'
 

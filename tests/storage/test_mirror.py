@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -88,6 +90,54 @@ def test_what_is_pushed_outlives_the_checkpoint_it_is_of(run: Path) -> None:
         shutil.rmtree(run / "checkpoints")
         gate.may_go.release()
         assert [one.reason for one in mirror.drain(60)] == [""]
+
+
+@pytest.fixture
+def copying(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """A disk without hard links, on which each file is copied when it is let."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no hard links")
+
+    gate, copy = Gate(), shutil.copyfile
+
+    def copy_when_it_may(source: Path, target: Path) -> None:
+        gate.begun.release()
+        assert gate.may_go.acquire(timeout=60)
+        copy(source, target)
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(shutil, "copyfile", copy_when_it_may)
+    return gate
+
+
+def test_without_hard_links_a_state_is_copied_in_the_background_before_it_is_pushed(run: Path, copying: Gate) -> None:
+    gate = Gate()
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))  # comes back, though nothing may be copied yet
+        for _ in range(99):
+            copying.may_go.release()
+        assert gate.begun.acquire(timeout=60)
+        shutil.rmtree(run / "checkpoints")
+        gate.may_go.release()
+        assert [one.reason for one in mirror.drain(60)] == [""]
+    assert gate.steps == [2]
+    assert not (run / FOLDER).exists()
+
+
+def test_a_state_that_is_gone_before_it_was_copied_is_told_and_the_next_is_pushed(run: Path, copying: Gate) -> None:
+    gate = Gate()
+    gate.may_go.release()
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        assert copying.begun.acquire(timeout=60)
+        shutil.rmtree(checkpoint(run, 2))
+        mirror.offer(checkpoint(run, 3))
+        for _ in range(99):
+            copying.may_go.release()
+        told = [one.reason for one in mirror.drain(60)]
+    assert told == ["the state could not be set aside to be pushed: No such file or directory", ""]
+    assert gate.steps == [3]
 
 
 def test_a_failure_is_told_tried_again_and_mended(run: Path) -> None:

@@ -26,7 +26,7 @@ def pinned_tokenizer(spec: str) -> str:
     try:
         return f"{name}@{resolve_model(name, revision or None)}"
     except HubError as error:
-        raise HubError(f'no file or folder "{spec}" here, and {error.message}', error.hint) from error
+        raise error.reworded(f'no file or folder "{spec}" here, and {error.message}', error.hint) from error
 
 
 def portable_name(spec: str) -> str:

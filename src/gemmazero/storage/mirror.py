@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemmazero.errors import GemmaZeroError, HubError
+from gemmazero.errors import CheckpointError, GemmaZeroError, HubError
 from gemmazero.hub import seconds_to_wait
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import step_of
@@ -71,13 +71,11 @@ class HubMirror:
         threading.Thread(target=self._work, name="hub", daemon=True).start()
 
     def offer(self, checkpoint: Path) -> None:
-        """Have the saved ``checkpoint`` pushed, in place of one that waits; takes as long as linking its files."""
+        """Have the saved ``checkpoint`` pushed, in place of one that waits; takes as long as linking some files."""
         try:
             snapshot = Snapshot.take(self._folder / str(next(self._numbers)), self._run, self._config, checkpoint)
-        except (OSError, GemmaZeroError) as error:
-            reason = error.message if isinstance(error, GemmaZeroError) else error.strerror or str(error)
-            told = f"the state could not be set aside to be pushed: {reason}"
-            self._tell(Tried(step=step_of(checkpoint) or 0, reason=told, retry_seconds=0.0))
+        except CheckpointError as error:
+            self._tell(Tried(step=step_of(checkpoint) or 0, reason=error.message, retry_seconds=0.0))
             return
         with self._changed:
             self._behind_since = self._behind_since or time.monotonic()
@@ -154,6 +152,7 @@ class HubMirror:
         while (snapshot := self._next()) is not None:
             started = time.monotonic()
             try:
+                snapshot = snapshot.copied()
                 self._pusher.push(snapshot)
             except GemmaZeroError as error:
                 self._take_failure(snapshot, error, time.monotonic() - started)

@@ -11,7 +11,8 @@ from gemmazero.data.hub_tokenizer import is_from_file
 from gemmazero.data.tokenizer import TOKENIZER_FILES
 from gemmazero.errors import CheckpointError, ConfigError, HubError
 from gemmazero.folder import discard, recover_all, require_space, whole_folder, write_file
-from gemmazero.hub_repo import ATTRIBUTES, Content
+from gemmazero.hub_content import Content
+from gemmazero.hub_repo import ATTRIBUTES
 from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, checkpoint_folder, list_checkpoints, step_of

@@ -4,13 +4,13 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from gemmazero.errors import ConfigError
+from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint
@@ -24,11 +24,11 @@ class Snapshot:
     """A saved step, as it is to be on the Hub.
 
     Args:
-        folder: where the copies are; nobody else changes them.
+        folder: where the files are, unless they are the originals; nobody else changes them.
         run: the run folder.
         config: the run.
-        newest: the copy of the checkpoint.
-        best: the copy of the best one, or the same.
+        newest: the checkpoint.
+        best: the best one, or the same.
         validation_loss: of the best one, where it was validated.
     """
 
@@ -41,14 +41,44 @@ class Snapshot:
 
     @classmethod
     def take(cls, folder: Path, run: Path, config: RunConfig, checkpoint: Path) -> Self:
-        """Copy the verified ``checkpoint`` and the best one into ``folder``, by hard links where the disk has them.
+        """Set the verified ``checkpoint`` and the best one aside in ``folder``, at once: by hard links.
 
-        Raises OSError, or CheckpointError where one of them is gone.
+        On a disk that has none they are the originals, until they are ``copied``. Raises CheckpointError where one of
+        them is gone.
         """
         best, loss = _best(run)
-        best = best or checkpoint
-        copies = {path: _copy(path, folder) for path in {checkpoint, best}}
-        return cls(folder, run, config, copies[checkpoint], copies[best], loss)
+        originals = {path: Checkpoint.open(path) for path in {checkpoint, best or checkpoint}}
+        taken = cls(folder, run, config, originals[checkpoint], originals[best or checkpoint], loss)
+        try:
+            return taken._with_files(os.link)
+        except OSError as error:
+            taken.discard()
+            if isinstance(error, FileNotFoundError):
+                raise _not_set_aside(error) from error
+            return taken
+
+    def copied(self) -> Self:
+        """The same with files that nobody else removes; takes as long as copying where they are no links.
+
+        Raises CheckpointError where the originals are gone, or the disk refuses.
+        """
+        if self.newest.folder.parent == self.folder:
+            return self
+        self.discard()
+        try:
+            return self._with_files(shutil.copyfile)
+        except OSError as error:
+            raise _not_set_aside(error) from error
+
+    def _with_files(self, place: Callable[[Path, Path], object]) -> Self:
+        """The same, of the files that ``place`` made out of these in the folder. Raises OSError."""
+        aside = {}
+        for step, checkpoint in {one.step: one for one in (self.newest, self.best)}.items():
+            aside[step] = dataclasses.replace(checkpoint, folder=self.folder / checkpoint.folder.name)
+            for name, path in _files(checkpoint).items():
+                (aside[step].folder / name).parent.mkdir(parents=True, exist_ok=True)
+                place(path, aside[step].folder / name)
+        return dataclasses.replace(self, newest=aside[self.newest.step], best=aside[self.best.step])
 
     def discard(self) -> None:
         """Remove the copies."""
@@ -102,16 +132,5 @@ def _best(run: Path) -> tuple[Path | None, float | None]:
     return (folder, loss) if (folder / MANIFEST).is_file() else (None, None)
 
 
-def _copy(checkpoint: Path, into: Path) -> Checkpoint:
-    copy, original = into / checkpoint.name, Checkpoint.open(checkpoint)
-    for folder in {(copy / name).parent for name in _files(original)}:
-        folder.mkdir(parents=True, exist_ok=True)
-    for path in _files(original).values():
-        place = copy / path.relative_to(checkpoint)
-        try:
-            os.link(path, place)
-        except FileNotFoundError:
-            raise
-        except OSError:  # of a disk that has no hard links
-            shutil.copyfile(path, place)
-    return dataclasses.replace(original, folder=copy)
+def _not_set_aside(error: OSError) -> CheckpointError:
+    return CheckpointError(f"the state could not be set aside to be pushed: {error.strerror or error}")
