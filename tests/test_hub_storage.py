@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hub_world import HEAVY, REPO, World
+from hub_world import HEAVY, REPO, World, difference_of
 from stock_loader import stock_loader
+from tiny_run import SETTINGS
 
 PUSHING = f"""
 import json
@@ -69,3 +70,33 @@ def test_the_best_model_stays_on_main_when_newer_states_that_hold_it_no_more_are
     with stock_loader(world.hub, world.folder / "stock") as stock:
         assert stock.problems(world.repo) == []
         assert stock.loaded == 1
+
+
+@pytest.mark.slow
+def test_a_state_beyond_the_largest_file_is_pushed_in_shards_and_gone_on_with(world: World) -> None:
+    """The next machine writes larger files: the shards of before must not stay on main."""
+    settings = SETTINGS | {"steps": 60, "save_every": 1}
+    assert world.do(*world.command(**settings)).code == 0
+    straight = world.run.rename(world.folder / "straight")
+    asked = {"preset": str(world.preset), "data": str(world.data), "out": "run", "hub_repo": REPO}
+    pushed = world.ask(f"""
+from gemmazero.storage import tensor_file
+tensor_file.LARGEST_FILE = 20_000
+import gemmazero
+answer = next(event.step for event in gemmazero.train(**{asked | settings}) if type(event).__name__ == "Pushed")
+""")
+    assert 0 < pushed < 60
+    problems: list[str] = []
+    with stock_loader(world.hub, world.folder / "stock") as stock:
+        for branch in ("main", HEAVY):
+            shards = [path for path in world.repo.state(branch) if path.startswith("model-")]
+            assert len(shards) > 3, branch
+        assert len([path for path in world.repo.state(HEAVY) if path.startswith("training/optimizer-")]) > 3
+        assert stock.problems(world.repo) == []
+        world.hub.watchers.append(lambda *_: problems.extend(stock.problems(world.repo)))
+        world.lose_the_machine()
+        ended = world.do("resume", REPO, "--data", world.data)
+    assert ended.code == 0, ended.output
+    assert problems == []
+    assert [path for branch in ("main", HEAVY) for path in world.repo.state(branch) if "-of-" in path] == []
+    assert difference_of(world.folder / "runs" / "tiny", straight) == []

@@ -39,7 +39,8 @@ class HubRepo:
         if token.get("role") == "read":
             hint = "make a token that may write, then set HF_TOKEN, or run: hf auth login"
             raise HubError(f"the token may read {self}, but not write to it", hint, kind="refused")
-        spaces = [account.get("name"), *(org.get("name") for org in account.get("orgs") or [])]
+        orgs = [org for org in account.get("orgs") or [] if org.get("roleInOrg") != "read"]
+        spaces = [account.get("name"), *(org.get("name") for org in orgs)]
         owner = self.name.split("/")[0]
         if token.get("role") == "write" and owner not in spaces:
             hint = f"--hub-repo {account.get('name')}/{self.name.split('/')[1]}"

@@ -303,7 +303,8 @@ def _json(value: Any) -> tuple[int, bytes, dict[str, str]]:
 def _who(account: "Account | None") -> dict[str, Any]:
     if account is None:
         raise RefusedError(401, "Invalid username or password.")
-    orgs = [{"type": "org", "name": org} for org in account.orgs]
+    orgs = [{"type": "org", "name": org, "roleInOrg": "write"} for org in account.orgs]
+    orgs += [{"type": "org", "name": org, "roleInOrg": "read"} for org in account.reads]
     token = {"displayName": "test", "role": account.role}
     return {"type": "user", "name": account.user, "orgs": orgs,
             "auth": {"type": "access_token", "accessToken": token}}  # fmt: skip

@@ -18,11 +18,12 @@ TOKEN, READER, STRANGER = "hf_tokenthatwrites", "hf_tokenthatreads", "hf_tokenof
 
 @dataclass(frozen=True)
 class Account:
-    """Whom a token stands for."""
+    """Whom a token stands for: a user, who writes in some organisations, and only reads in others."""
 
     user: str
     role: str
     orgs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 @dataclass

@@ -2,6 +2,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,9 @@ def test_a_newer_state_takes_the_place_of_one_that_waits(run: Path) -> None:
         assert gate.begun.acquire(timeout=60)
         for step in (2, 3, 4):
             mirror.offer(checkpoint(run, step))
+        end = time.monotonic() + 60
+        while len(list((run / FOLDER).iterdir())) > 2 and time.monotonic() < end:
+            time.sleep(0.01)  # they are removed in the background
         assert len(list((run / FOLDER).iterdir())) == 2
         for _ in range(2):
             gate.may_go.release()
@@ -90,6 +94,29 @@ def test_what_is_pushed_outlives_the_checkpoint_it_is_of(run: Path) -> None:
         shutil.rmtree(run / "checkpoints")
         gate.may_go.release()
         assert [one.reason for one in mirror.drain(60)] == [""]
+
+
+def test_what_is_replaced_is_removed_in_the_background(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removing, may_remove, remove = threading.Semaphore(0), threading.Semaphore(0), shutil.rmtree
+
+    def remove_when_it_may(folder: Path, **how: bool) -> None:
+        removing.release()
+        assert may_remove.acquire(timeout=60)
+        remove(folder, **how)
+
+    gate = Gate()
+    with mirroring(run, gate) as mirror:
+        monkeypatch.setattr(shutil, "rmtree", remove_when_it_may)
+        mirror.offer(checkpoint(run, 1))
+        assert gate.begun.acquire(timeout=60)
+        for step in (2, 3, 4):
+            mirror.offer(checkpoint(run, step))  # comes back, though nothing may be removed yet
+        assert removing.acquire(timeout=60)
+        for _ in range(9):
+            may_remove.release()
+            gate.may_go.release()
+        assert [one.step for one in mirror.drain(60)] == [1, 4]
+    assert not (run / FOLDER).exists()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ class HubMirror:
         self._pushed_step = pushed_step
         self._last: Tried | None = None
         self._told: list[Tried] = []
+        self._cleaner = ThreadPoolExecutor(1)  # large files may take a while to remove
         shutil.rmtree(self._folder, ignore_errors=True)  # what a killed process left
         threading.Thread(target=self._work, name="hub", daemon=True).start()
 
@@ -82,7 +84,7 @@ class HubMirror:
             replaced, self._waiting = self._waiting, snapshot
             self._changed.notify_all()
         if replaced is not None:
-            replaced.discard()
+            self._cleaner.submit(replaced.discard)
 
     def told(self) -> list[Tried]:
         """What became of each try since this was asked last."""
@@ -113,13 +115,14 @@ class HubMirror:
         self.close()
 
     def close(self) -> None:
-        """Begin no other push; what waits is let go of."""
+        """Begin no other push, and take no other offer; what waits is let go of."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
             is_pushing, waiting = self._is_pushing, self._waiting
         if waiting is not None:
             waiting.discard()
+        self._cleaner.shutdown()
         if not is_pushing:
             with suppress(OSError):
                 self._folder.rmdir()
