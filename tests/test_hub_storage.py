@@ -15,14 +15,15 @@ from pathlib import Path
 from gemmazero.hub_repo import HubRepo
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.push import Pusher
-from gemmazero.storage.snapshot import Snapshot
+from gemmazero.storage.snapshot import Best, Snapshot
 repo, run = HubRepo("{REPO}"), Path("run").absolute()
 config = RunConfig.from_json(json.loads((run / "run.json").read_text()))
 pusher = Pusher(repo, private=False, overwrites=False)
 def push(step, best):
     record = {{"checkpoint": f"step-{{best:08d}}", "step": best, "validation_loss": 1.0 / best}}
     (run / "best.json").write_text(json.dumps(record))
-    pusher.push(Snapshot.take(Path("copies", str(step)), run, config, run / "checkpoints" / f"step-{{step:08d}}"))
+    checkpoint = run / "checkpoints" / f"step-{{step:08d}}"
+    pusher.push(Snapshot.take(Path("copies", str(step)), run, config, checkpoint, Best.of(run)))
     return sum(file.size for file in repo._api.list_lfs_files(repo.name))
 """
 

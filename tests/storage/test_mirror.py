@@ -68,6 +68,14 @@ def checkpoint(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
+def wait_for_copies(run: Path, *offers: int) -> None:
+    """Until what is set aside in the run folder, whole or not, is of these offers."""
+    end = time.monotonic() + 60
+    while {int(path.name) for path in (run / FOLDER).glob("*")} != set(offers):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_a_newer_state_takes_the_place_of_one_that_waits(run: Path) -> None:
     gate = Gate()
     with mirroring(run, gate) as mirror:
@@ -75,10 +83,7 @@ def test_a_newer_state_takes_the_place_of_one_that_waits(run: Path) -> None:
         assert gate.begun.acquire(timeout=60)
         for step in (2, 3, 4):
             mirror.offer(checkpoint(run, step))
-        end = time.monotonic() + 60
-        while len(list((run / FOLDER).iterdir())) > 2 and time.monotonic() < end:
-            time.sleep(0.01)  # they are removed in the background
-        assert len(list((run / FOLDER).iterdir())) == 2
+        wait_for_copies(run, 1, 4)
         for _ in range(2):
             gate.may_go.release()
         told = list(mirror.drain(60))
@@ -107,9 +112,11 @@ def test_what_is_replaced_is_removed_in_the_background(run: Path, monkeypatch: p
     gate = Gate()
     with mirroring(run, gate) as mirror:
         monkeypatch.setattr(shutil, "rmtree", remove_when_it_may)
-        mirror.offer(checkpoint(run, 1))
+        for step in (1, 2):
+            mirror.offer(checkpoint(run, step))
+            wait_for_copies(run, *range(1, step + 1))
         assert gate.begun.acquire(timeout=60)
-        for step in (2, 3, 4):
+        for step in (3, 4):
             mirror.offer(checkpoint(run, step))  # comes back, though nothing may be removed yet
         assert removing.acquire(timeout=60)
         for _ in range(9):

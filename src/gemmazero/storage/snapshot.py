@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,11 @@ class Snapshot:
     """A saved step, as it is to be on the Hub.
 
     Args:
-        folder: where the files are, unless they are the originals; nobody else changes them.
+        folder: where the copies are; nobody else changes them.
         run: the run folder.
         config: the run.
-        newest: the checkpoint.
-        best: the best one, or the same.
+        newest: the copy of the checkpoint.
+        best: the copy of the best one, or the same.
         validation_loss: of the best one, where it was validated.
     """
 
@@ -40,45 +40,13 @@ class Snapshot:
     validation_loss: float | None
 
     @classmethod
-    def take(cls, folder: Path, run: Path, config: RunConfig, checkpoint: Path) -> Self:
-        """Set the verified ``checkpoint`` and the best one aside in ``folder``, at once: by hard links.
+    def take(cls, folder: Path, run: Path, config: RunConfig, checkpoint: Path, best: "Best") -> Self:
+        """Set the verified ``checkpoint`` and the best one aside in ``folder``, by hard links where the disk has them.
 
-        On a disk that has none they are the originals, until they are ``copied``. Raises CheckpointError where one of
-        them is gone.
+        Raises CheckpointError where one of them is gone, or the disk refuses.
         """
-        best, loss = _best(run)
-        originals = {path: Checkpoint.open(path) for path in {checkpoint, best or checkpoint}}
-        taken = cls(folder, run, config, originals[checkpoint], originals[best or checkpoint], loss)
-        try:
-            return taken._with_files(os.link)
-        except OSError as error:
-            taken.discard()
-            if isinstance(error, FileNotFoundError):
-                raise _not_set_aside(error) from error
-            return taken
-
-    def copied(self) -> Self:
-        """The same with files that nobody else removes; takes as long as copying where they are no links.
-
-        Raises CheckpointError where the originals are gone, or the disk refuses.
-        """
-        if self.newest.folder.parent == self.folder:
-            return self
-        self.discard()
-        try:
-            return self._with_files(shutil.copyfile)
-        except OSError as error:
-            raise _not_set_aside(error) from error
-
-    def _with_files(self, place: Callable[[Path, Path], object]) -> Self:
-        """The same, of the files that ``place`` made out of these in the folder. Raises OSError."""
-        aside = {}
-        for step, checkpoint in {one.step: one for one in (self.newest, self.best)}.items():
-            aside[step] = dataclasses.replace(checkpoint, folder=self.folder / checkpoint.folder.name)
-            for name, path in _files(checkpoint).items():
-                (aside[step].folder / name).parent.mkdir(parents=True, exist_ok=True)
-                place(path, aside[step].folder / name)
-        return dataclasses.replace(self, newest=aside[self.newest.step], best=aside[self.best.step])
+        aside = {path: _set_aside(path, folder) for path in {checkpoint, best.folder or checkpoint}}
+        return cls(folder, run, config, aside[checkpoint], aside[best.folder or checkpoint], best.loss)
 
     def discard(self) -> None:
         """Remove the copies."""
@@ -121,16 +89,42 @@ def _files(checkpoint: Checkpoint) -> dict[str, Path]:
     return {name: checkpoint.folder / name for name in [*names, MANIFEST]}
 
 
-def _best(run: Path) -> tuple[Path | None, float | None]:
-    """The best checkpoint and its loss, where the run names one that is there."""
+@dataclass(frozen=True)
+class Best:
+    """The best checkpoint of a run and its validation loss, where the run names one that is there."""
+
+    folder: Path | None = None
+    loss: float | None = None
+
+    @classmethod
+    def of(cls, run: Path) -> Self:
+        """That of now."""
+        try:
+            record = read_json(run / BEST_FILE)
+            folder = run / CHECKPOINTS / Path(record["checkpoint"]).name
+            loss = float(record["validation_loss"])
+        except (ConfigError, KeyError, TypeError, ValueError):
+            return cls()
+        return cls(folder, loss) if (folder / MANIFEST).is_file() else cls()
+
+
+def _set_aside(checkpoint: Path, into: Path) -> Checkpoint:
+    original = Checkpoint.open(checkpoint)
+    copy = dataclasses.replace(original, folder=into / checkpoint.name)
     try:
-        record = read_json(run / BEST_FILE)
-        folder = run / CHECKPOINTS / Path(record["checkpoint"]).name
-        loss = float(record["validation_loss"])
-    except (ConfigError, KeyError, TypeError, ValueError):
-        return None, None
-    return (folder, loss) if (folder / MANIFEST).is_file() else (None, None)
+        for name, path in _files(original).items():
+            (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            _link(path, copy.folder / name)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"the state could not be set aside to be pushed: {reason}") from error
+    return copy
 
 
-def _not_set_aside(error: OSError) -> CheckpointError:
-    return CheckpointError(f"the state could not be set aside to be pushed: {error.strerror or error}")
+def _link(path: Path, place: Path) -> None:
+    try:
+        os.link(path, place)
+    except FileNotFoundError:
+        raise
+    except OSError:  # of a disk that has no hard links
+        shutil.copyfile(path, place)
