@@ -65,6 +65,7 @@ VENDORS = {  # vendor: (where it may be imported, where it may be imported outsi
     "huggingface_hub": ({"hub.py", "hub_repo.py", "hub_model.py"}, set()),
     "datasets": ({"data/hub_source.py", "data/hub_stream.py"}, set()),
     "pyarrow": ({"data/compression.py", "data/parquet_reader.py"}, set()),
+    "orjson": ({"data/json_reader.py"}, {"data/json_reader.py"}),
     "tiktoken": ({"data/vocabulary.py"}, {"data/vocabulary.py"}),
     "tokenizers": ({"data/tokenizer.py", "data/vocabulary.py"}, {"data/tokenizer.py", "data/vocabulary.py"}),
     "bitsandbytes": ({"training/optimizer.py"}, set()),

@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from reading import training
 
 from gemmazero.data import json_reader
+from gemmazero.data.documents import Layout
 from gemmazero.errors import DataError
 
 
@@ -29,6 +31,26 @@ def test_line_that_is_no_document_is_named_with_its_number(tmp_path: Path, line:
     (tmp_path / "s.jsonl").write_text('{"text": "a"}\n' + line + "\n")
     with pytest.raises(DataError, match=message):
         training(tmp_path / "s.jsonl")
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(text=st.text(st.characters(exclude_categories=())), others=st.dictionaries(st.text(max_size=5), _VALUES))
+def test_line_means_what_the_standard_library_reads_in_it(text: str, others: dict[str, object]) -> None:
+    line = json.dumps(others | {"text": text}).encode() + b"\n"
+    assert list(json_reader.read_json_lines(io.BytesIO(line), "it", Layout("text"))) == [
+        None if any("\ud800" <= letter <= "\udfff" for letter in json.loads(line)["text"]) else text
+    ]
+
+
+def test_of_a_key_given_twice_the_last_value_counts() -> None:
+    line = io.BytesIO(b'{"text": "a", "text": "b"}\n{"text": 1, "text": "b", "more": NaN}')
+    assert list(json_reader.read_json_lines(line, "it", Layout("text"))) == ["b", "b"]
 
 
 def test_line_of_json_beyond_the_limit_is_refused_before_it_is_read_to_its_end(tmp_path: Path) -> None:
