@@ -45,7 +45,7 @@ class Snapshot:
 
         Raises CheckpointError where one of them is gone, or the disk refuses.
         """
-        aside = {path: _set_aside(path, folder) for path in {checkpoint, best.folder or checkpoint}}
+        aside = {path: _set_aside(path, folder) for path in dict.fromkeys((checkpoint, best.folder or checkpoint))}
         return cls(folder, run, config, aside[checkpoint], aside[best.folder or checkpoint], best.loss)
 
     def discard(self) -> None:
