@@ -25,7 +25,7 @@ from gemmazero.hub import resolve_dataset
 try:
     answer = {{"value": {expression}}}
 except GemmaZeroError as error:
-    answer = {{"error": error.message, "hint": error.hint}}
+    answer = {{"error": error.message, "hint": error.hint, "kind": getattr(error, "kind", "")}}
 print(json.dumps(answer))
 """
 COMMIT = hashlib.sha1(b"the only commit").hexdigest()
@@ -53,7 +53,7 @@ class LoopbackHub:
         """What ``expression`` gives in a child process that takes this for the Hub, as JSON would give it back.
 
         A child, because the clients read their environment when they are imported. A GemmaZeroError comes back as
-        ``{"error": message, "hint": hint}``.
+        ``{"error": message, "hint": hint, "kind": kind}``.
         """
         program = _PROGRAM.format(expression=expression)
         environment = os.environ | self.environment(home) | variables

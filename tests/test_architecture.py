@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_FILE = 300
 
 ORDER = (  # a part imports from those before its own group, and from itself
-    {"errors", "regular_file"},
+    {"errors", "regular_file", "hub_content"},
     {"huggingface_config", "setting", "duration", "hub_name", "json_file"},
     {"config", "presets"},
     {"run_config"},
@@ -48,8 +48,9 @@ MAY_IMPORT_ONLY = {
     "lock.py": {"gemmazero.errors"},
     "folder.py": {"gemmazero.errors", "gemmazero.lock"},
     "hub_name.py": set(),
-    "hub.py": {"gemmazero.errors"},
-    "hub_repo.py": {"gemmazero.errors", "gemmazero.hub"},
+    "hub_content.py": set(),
+    "hub.py": {"gemmazero.errors", "gemmazero.hub_content"},
+    "hub_repo.py": {"gemmazero.errors", "gemmazero.hub", "gemmazero.hub_content"},
     "hub_model.py": {"gemmazero.errors", "gemmazero.hub", "gemmazero.hub_name", "gemmazero.hub_repo"},
 }
 TORCH = {"model", "training", "storage", "inference", "evaluation", "conversion", "runtime.py", "api.py"}

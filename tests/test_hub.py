@@ -2,8 +2,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 from huggingface_hub import close_session, get_session
 from huggingface_hub.errors import RemoteEntryNotFoundError
@@ -14,16 +12,13 @@ from gemmazero.hub import hub_failures
 from loopback_hub import COMMIT, LoopbackHub, serving
 
 REPO = "someone/Stories"
-TRAINING = [f"Story {number} of a dog called Bo." for number in range(20)]
-VALIDATION = ["A story that is held out.", "Another one, of a cat."]
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
     folder = tmp_path / "repo"
     folder.mkdir()
-    for split, texts in {"train": TRAINING, "validation": VALIDATION}.items():
-        pyarrow.parquet.write_table(pyarrow.table({"text": texts}), folder / f"{split}-00000-of-00001.parquet")
+    (folder / "stories.txt").write_text("A story of a dog called Bo.")
     with serving(folder, REPO) as hub:
         yield hub
 

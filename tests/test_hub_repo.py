@@ -1,36 +1,25 @@
 """The client's side of a repository, in processes that take a loopback server for the Hub."""
 
 import hashlib
-import json
 from typing import Any
 
 import pytest
 
 from hub_server.server import TOKEN
 from hub_server.store import Entry, Repo
-from hub_world import HEAVY, REPO, World
+from hub_world import REPO, World
 
 ASKING = f"""
 from pathlib import Path
 from gemmazero.errors import GemmaZeroError, HubError
-from gemmazero.hub_repo import Content, HubRepo
+from gemmazero.hub_content import Content
+from gemmazero.hub_repo import HubRepo
 repo = HubRepo("{REPO}")
 def told(action):
     try:
         return action()
     except HubError as error:
         return [error.kind, error.message, error.retry_after]
-"""
-PUSHING = """
-import json
-from gemmazero.run_config import RunConfig
-from gemmazero.storage.push import Pusher
-from gemmazero.storage.snapshot import Snapshot
-run = Path("run").absolute()
-config = RunConfig.from_json(json.loads((run / "run.json").read_text()))
-pusher = Pusher(repo, private=False, overwrites=False)
-def push(step):
-    pusher.push(Snapshot.take(Path("copies", str(step)), run, config, run / "checkpoints" / f"step-{step:08d}"))
 """
 
 
@@ -141,49 +130,3 @@ def test_a_repository_that_is_hidden_is_not_made_again(world: World) -> None:
 def test_a_private_repository_is_made_private(world: World) -> None:
     ask(world, "repo.create(private=True)")
     assert world.repo.private
-
-
-@pytest.mark.parametrize("pushes", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_many_pushes_take_the_storage_of_two_and_main_is_whole_after_each_commit(world: World, pushes: int) -> None:
-    ended = world.do(*world.command(steps=pushes, save_every=1, keep=pushes))
-    assert ended.code == 0, ended.output
-    problems: list[str] = []
-    kept: list[int] = []
-
-    def look(branch: str) -> None:
-        kept.append(world.hub.bytes_kept)
-        problems.extend(world.problems_on_the_hub() if f"refs/heads/{HEAVY}" in world.repo.refs else [])
-
-    world.hub.watchers.append(look)
-    loading = "load(fetch_model(repo.name), device='cpu', dtype=torch.float32)"
-    program = f"""{ASKING}{PUSHING}
-import torch
-from gemmazero.hub_model import fetch_model
-from gemmazero.storage.model_folder import load_model as load
-for step in range(1, {pushes} + 1):
-    push(step)
-    {loading}
-answer = None
-"""
-    world.ask(program)
-    newest = world.run / "checkpoints" / f"step-{pushes:08d}"
-    sizes = [path.stat().st_size for path in newest.rglob("*.safetensors")]
-    assert problems == []
-    plot = len(world.repo.state("main")["loss_plot.png"])
-    assert max(kept) <= 3 * sum(sizes) + 2 * plot  # an older one, and the newest
-    assert world.hub.bytes_kept <= 2 * sum(sizes)
-    assert json.loads(world.repo.state(HEAVY)["checkpoint.json"])["step"] == pushes
-
-
-@pytest.mark.slow
-def test_the_best_model_stays_on_main_when_newer_states_that_hold_it_no_more_are_freed(world: World) -> None:
-    """Both tracks have its weights as one object."""
-    assert world.do(*world.command(save_every=1, keep=9)).code == 0
-    best = json.loads((world.run / "best.json").read_text())
-    best |= {"checkpoint": "step-00000003", "step": 3}
-    (world.run / "best.json").write_text(json.dumps(best))
-    world.ask(f"{ASKING}{PUSHING}\nfor step in (3, 4, 5): push(step)\nanswer = None")
-    weights = (world.run / "checkpoints" / "step-00000003" / "model.safetensors").read_bytes()
-    heavy, light = world.repo.state(HEAVY), world.repo.state("main")
-    assert light["model.safetensors"] == weights == heavy["best/model.safetensors"] != heavy["model.safetensors"]
-    assert world.problems_on_the_hub() == []

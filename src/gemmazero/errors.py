@@ -1,6 +1,7 @@
 """Every error that GemmaZero raises on purpose: what went wrong, and what mends it."""
 
-from typing import Literal
+from copy import copy
+from typing import Literal, Self
 
 HubFailure = Literal["absent", "unreachable", "refused", "full", "conflict", "damaged", "unknown"]
 LONGEST_MESSAGE = 1500  # characters
@@ -24,6 +25,13 @@ class GemmaZeroError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def reworded(self, message: str, hint: str) -> Self:
+        """The same error with these words."""
+        same = copy(self)
+        same.message = _printable(message)
+        same.hint, same.args = hint, (same.message,)
+        return same
 
 
 class UsageError(GemmaZeroError):

@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import hashlib
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gemmazero.errors import DataError, GemmaZeroError, HubError, HubFailure
+from gemmazero.hub_content import Content
 
 TRIES = 5  # of what somebody waits for
 LONGEST_WAIT = 300.0  # seconds between two tries, but where the Hub asks for more
@@ -97,25 +97,21 @@ def download_files(
         for entry in entries:
             if limit_bytes is not None and entry.size > limit_bytes:
                 raise DataError(f'"{entry.path}" of "{name}" has {entry.size} bytes', "name another")
-        return [_downloaded(name, commit, kind, entry) for entry in entries]
+        return [download_listed(name, commit, entry, kind=kind) for entry in entries]
 
 
-def _downloaded(name: str, commit: str, kind: str, entry: Any) -> Path:
+def download_listed(name: str, commit: str, entry: Any, *, kind: str = "model") -> Path:
+    """A file that the Hub lists at ``commit``: where it is in the Hub's cache; downloaded once more where it differs.
+
+    Raises HubError where it still does, and what the client raises.
+    """
     from huggingface_hub import hf_hub_download
 
     for again in (False, True):
         path = Path(hf_hub_download(name, entry.path, revision=commit, repo_type=kind, force_download=again))
-        if _is_as_listed(path, entry):
+        if Content.of_file(path).matches(Content.told(entry)):
             return path
     raise HubError(f'"{entry.path}" of "{name}" arrived damaged, twice', "run the command again later", kind="damaged")
-
-
-def _is_as_listed(path: Path, entry: Any) -> bool:
-    """Whether a file is what the Hub lists: by its SHA-256 where it is stored as a large one, else by git's id."""
-    digest = hashlib.sha256() if entry.lfs else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as file:
-        hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest() == str(entry.lfs.sha256 if entry.lfs else entry.blob_id)
 
 
 @contextmanager

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from gemmazero.errors import HubError
-from gemmazero.hub import hub_failures, patiently
+from gemmazero.hub import download_listed, hub_failures, patiently
 from gemmazero.hub_name import split_hub_name
-from gemmazero.hub_repo import Content
 
 _WANTED = ("*.json", "*.safetensors", "*.jinja")
 _UNWANTED = ("*/*", "checkpoint.json", "run.json")  # of a run's state, which is no model's
@@ -41,19 +40,8 @@ def _fetched(repo: str, revision: str | None) -> Path:
             raise HubError(f"the Hub did not give {what}", "run the command again", kind="unreachable")
         for item in api.list_repo_tree(repo, revision=sha):
             if hasattr(item, "blob_id") and (folder / item.path).is_file():
-                _repair(repo, str(sha), item.path, Content.told(item), folder)
+                download_listed(repo, str(sha), item)
     return folder
-
-
-def _repair(repo: str, sha: str, path: str, content: Content, folder: Path) -> None:
-    """Fetch the file again where the cache holds another. Raises HubError where that does not help."""
-    from huggingface_hub import hf_hub_download
-
-    if Content.of_file(folder / path).matches(content):
-        return
-    hf_hub_download(repo, path, revision=sha, force_download=True)
-    if not Content.of_file(folder / path).matches(content):
-        raise HubError(f'"{path}" of model "{repo}" arrived damaged', "run the command again", kind="damaged")
 
 
 def _cached(repo: str, revision: str | None) -> Path | None:

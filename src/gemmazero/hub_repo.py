@@ -1,56 +1,19 @@
 """A model repository on the Hub: read at a commit, changed by whole commits, kept small."""
 
-import hashlib
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any
 
 from gemmazero.errors import HubError
 from gemmazero.hub import hub_failures, patiently
+from gemmazero.hub_content import Content
 
 MAIN = "main"
 ATTRIBUTES = ".gitattributes"  # the Hub's own: which files are large objects
 
 _LARGE = ".safetensors"
 _SURELY_LARGE = 10 * 2**20  # bytes; the Hub keeps all files beyond as large objects
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a file holds, here or on the Hub, by its size and by the sums that the Hub has of it."""
-
-    size: int
-    sha256: str | None = None  # of a large object, or of one's own file
-    blob: str | None = None  # git's SHA-1 of a small one
-
-    @classmethod
-    def of(cls, data: bytes) -> Self:
-        """That of bytes at hand."""
-        blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        return cls(len(data), hashlib.sha256(data).hexdigest(), blob)
-
-    @classmethod
-    def of_file(cls, path: Path) -> Self:
-        """That of a file. Raises OSError."""
-        size = path.stat().st_size
-        if size <= _SURELY_LARGE:
-            return cls.of(path.read_bytes())
-        with path.open("rb") as file:
-            return cls(size, hashlib.file_digest(file, "sha256").hexdigest())
-
-    @classmethod
-    def told(cls, item: Any) -> Self:
-        """That of a file as the Hub lists it."""
-        lfs = item.lfs
-        return cls(item.size, blob=item.blob_id) if lfs is None else cls(item.size, sha256=lfs.sha256)
-
-    def matches(self, other: "Content") -> bool:
-        """Whether both have a sum in common, and no other."""
-        pairs = [(mine, yours) for mine, yours in ((self.sha256, other.sha256), (self.blob, other.blob))
-                 if mine is not None and yours is not None]  # fmt: skip
-        return self.size == other.size and bool(pairs) and all(mine == yours for mine, yours in pairs)
 
 
 class HubRepo:
@@ -76,7 +39,8 @@ class HubRepo:
         if token.get("role") == "read":
             hint = "make a token that may write, then set HF_TOKEN, or run: hf auth login"
             raise HubError(f"the token may read {self}, but not write to it", hint, kind="refused")
-        spaces = [account.get("name"), *(org.get("name") for org in account.get("orgs") or [])]
+        orgs = [org for org in account.get("orgs") or [] if org.get("roleInOrg") != "read"]
+        spaces = [account.get("name"), *(org.get("name") for org in orgs)]
         owner = self.name.split("/")[0]
         if token.get("role") == "write" and owner not in spaces:
             hint = f"--hub-repo {account.get('name')}/{self.name.split('/')[1]}"

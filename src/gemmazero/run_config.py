@@ -31,9 +31,9 @@ class DataReference:
     @property
     def portable(self) -> Self:
         """The same, with names in place of this machine's paths."""
-        is_here = self.stream is not None and Path(self.stream).is_absolute()
-        stream = Path(self.stream or "").name if is_here else self.stream
-        return dataclasses.replace(self, folder=Path(self.folder).name, stream=stream)
+        options = {name: _name(value) if name == "tokenizer" else value for name, value in self.options.items()}
+        folder, stream = Path(self.folder).name, _name(self.stream)
+        return dataclasses.replace(self, folder=folder, stream=stream, options=options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,11 @@ class RunConfig:
         """Where the learning rate's curve ends: a cosine that was extended ends where it first was to."""
         is_extended_cosine = self.train.schedule == "cosine" and self.extensions
         return self.extensions[0].steps_before if is_extended_cosine else self.train.steps
+
+    @property
+    def portable(self) -> Self:
+        """The same run, with names in place of this machine's paths."""
+        return dataclasses.replace(self, data=self.data.portable, init=_name(self.init))
 
     def passes(self, step: int, extensions: tuple[Extension, ...]) -> bool:
         """Whether a state of ``step``, reached when the run had been extended so far, lies on the way of this run."""
@@ -106,6 +111,11 @@ def extensions_from(record: Mapping[str, Any]) -> tuple[Extension, ...]:
         if not all(type(steps) is int and 0 <= steps < 2**31 for steps in dataclasses.astuple(extension)):
             raise TypeError(f"an extension of no whole numbers of steps: {extension}")
     return extensions
+
+
+def _name(place: str | None) -> str | None:
+    """What is left of a path on any machine; anything else as it is."""
+    return Path(place).name if place is not None and Path(place).is_absolute() else place
 
 
 def _check(run: RunConfig, keys: set[str]) -> None:

@@ -86,6 +86,7 @@ def test_unreachable_hub_is_never_told_as_absent_dataset(hub: LoopbackHub, tmp_p
     hub.url = "http://127.0.0.1:9"
     answer = prepared(hub, tmp_path / "out")
     assert answer["error"] == f'no file or folder "{REPO}" here, and the Hub could not be reached for dataset "{REPO}"'
+    assert answer["kind"] == "unreachable"
     assert not (tmp_path / "out").exists()
 
 

@@ -74,6 +74,7 @@ def test_file_that_arrives_damaged_is_downloaded_again_and_never_believed(hub: L
 def test_absent_repo_and_file_are_told(hub: LoopbackHub, tmp_path: Path) -> None:
     told = prepared(hub, tmp_path / "out", "someone/else")["error"]
     assert told.startswith('no file or folder "someone/else" here, and the Hub knows no model "someone/else"')
+    assert prepared(hub, tmp_path / "out", "someone/else")["kind"] == "absent"
     (hub.folder / "tokenizer.json").rename(hub.folder / "tokenizer.model")
     assert prepared(hub, tmp_path / "out")["error"] == f'"{REPO}" on the Hub has no tokenizer.json'
 
@@ -96,4 +97,4 @@ def test_path_that_exists_and_names_of_files_are_never_asked_for_on_the_hub(
         assert pinned_tokenizer(name) == name
     assert is_on_hub("google/gemma-3-1b-it@main")
     assert pinned_tokenizer(f"a/b@{COMMIT}") == f"a/b@{COMMIT}" == portable_name(f"a/b@{COMMIT}")
-    assert portable_name("models/gemma") == "gemma"
+    assert portable_name("models/gemma") == portable_name("models/gemma/tokenizer.json") == "gemma"

@@ -25,9 +25,10 @@ class DroppedError(Exception):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection. ``served`` is set by a subclass."""
+    """One connection. ``served`` is set by a subclass; where ``is_undisturbed``, nothing goes wrong nor is counted."""
 
     served: "HubServer"
+    is_undisturbed = False
     protocol_version = "HTTP/1.1"
     timeout = 60
 
@@ -43,12 +44,13 @@ class Handler(BaseHTTPRequestHandler):
         hub, split = self.served, urlsplit(self.path)
         self._path, self._query = unquote(split.path), parse_qs(split.query)
         request = f"{self.command} {self._path}"
-        hub.requests.append(request)
         self._fault: Fault | None = None
         try:
-            if hub.is_dead:
-                raise DroppedError
-            self._fault = hub.faults.of(request)
+            if not self.is_undisturbed:
+                hub.requests.append(request)
+                if hub.is_dead:
+                    raise DroppedError
+                self._fault = hub.faults.of(request)
             self._body = self._read_body()
             self._suffer("before")
             try:
@@ -210,7 +212,8 @@ class Handler(BaseHTTPRequestHandler):
             case "POST", "commit":
                 return self._commit(repo, rest)
             case "POST", "super-squash":
-                return _json({"commitOid": repo.squash(rest, asked.get("message") or "Super-squash")})
+                sha = repo.squash(rest, asked.get("message") or "Super-squash")
+                return self._changed("squash", rest, {"commitOid": sha})
             case "GET", "lfs-files":
                 return _json([
                     {"fileOid": name, "oid": name, "filename": "", "ref": "", "size": len(content),
@@ -220,7 +223,7 @@ class Handler(BaseHTTPRequestHandler):
             case "POST", "lfs-files":
                 deletions = asked["deletions"]
                 repo.delete(set(deletions["sha"]), rewrites_history=deletions.get("rewriteHistory", False))
-                return _json({})
+                return self._changed("free", "", {})
         raise RefusedError(404, "no such endpoint")
 
     def _mode(self, asked: dict[str, Any], old: Entry | None) -> dict[str, Any]:
@@ -237,9 +240,19 @@ class Handler(BaseHTTPRequestHandler):
             if line["key"] != "header"
         ]
         sha = repo.change(branch, header.get("parentCommit") or "", header["summary"], operations)
-        for watcher in self.served.watchers:
-            watcher(branch)
-        return _json({"success": True, "commitOid": sha, "commitUrl": f"{self.served.url}/{repo.name}/commit/{sha}"})
+        address = f"{self.served.url}/{repo.name}/commit/{sha}"
+        return self._changed("commit", branch, {"success": True, "commitOid": sha, "commitUrl": address})
+
+    def _changed(self, verb: str, branch: str, told: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
+        """The answer to what changed a repository: nobody is told of it before every watcher has looked."""
+        for watcher in list(self.served.watchers):
+            watcher(verb, branch)
+        return _json(told)
+
+    @property
+    def _storage_url(self) -> str:
+        """Of the large objects: another host, as the Hub has it, which is sent no token."""
+        return f"http://localhost:{self.server.server_address[1]}"
 
     def _batch(self, repo: Repo) -> tuple[int, bytes, dict[str, str]]:
         if self._path.endswith("verify"):
@@ -247,10 +260,11 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self._body)["objects"]
         new = [one for one in asked if one["oid"] not in repo.objects]
         if new and self.served.bytes_kept + sum(one["size"] for one in new) > self.served.quota:
+            self.served.refused_for_quota += 1
             raise RefusedError(403, "Private repository storage limit reached")
         objects = []
         for one in asked:
-            href = {"href": f"{self.served.storage_url}/objects/{repo.name}/{one['oid']}"}
+            href = {"href": f"{self._storage_url}/objects/{repo.name}/{one['oid']}"}
             objects.append(one | ({"actions": {"upload": href}} if one in new else {}))
         return _json({"transfer": "basic", "objects": objects})
 
@@ -268,7 +282,7 @@ class Handler(BaseHTTPRequestHandler):
         commit, entry = repo.entry(revision, path)
         headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{entry.etag}"', "X-Linked-Size": str(entry.size)}
         if entry.object:
-            place = {"Location": f"{self.served.storage_url}/objects/{repo.name}/{entry.object}"}
+            place = {"Location": f"{self._storage_url}/objects/{repo.name}/{entry.object}"}
             return 302, b"", headers | place | {"X-Linked-ETag": f'"{entry.object}"'}
         return self._part(repo.content(entry), headers)
 
@@ -289,7 +303,8 @@ def _json(value: Any) -> tuple[int, bytes, dict[str, str]]:
 def _who(account: "Account | None") -> dict[str, Any]:
     if account is None:
         raise RefusedError(401, "Invalid username or password.")
-    orgs = [{"type": "org", "name": org} for org in account.orgs]
+    orgs = [{"type": "org", "name": org, "roleInOrg": "write"} for org in account.orgs]
+    orgs += [{"type": "org", "name": org, "roleInOrg": "read"} for org in account.reads]
     token = {"displayName": "test", "role": account.role}
     return {"type": "user", "name": account.user, "orgs": orgs,
             "auth": {"type": "access_token", "accessToken": token}}  # fmt: skip

@@ -71,7 +71,7 @@ def ask(folder: Path, environment: Mapping[str, str], program: str) -> Any:
 
 
 def _run(arguments: list[str], folder: str, environment: dict[str, str], output: str) -> None:
-    _settle_in(folder, environment, output)
+    settle_in(folder, environment, output)
     from gemmazero.__main__ import main
 
     sys.argv = ["gemmazero", *arguments]
@@ -89,13 +89,14 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], output:
 
 
 def _answer(program: str, folder: str, environment: dict[str, str], output: str, place: str) -> None:
-    _settle_in(folder, environment, output)
+    settle_in(folder, environment, output)
     names: dict[str, Any] = {}
     exec(program, names)
     Path(place).write_text(json.dumps(names["answer"]))
 
 
-def _settle_in(folder: str, environment: dict[str, str], output: str) -> None:
+def settle_in(folder: str, environment: dict[str, str], output: str) -> None:
+    """Take on an environment and a folder; what is written goes into the file ``output``."""
     assert "huggingface_hub" not in sys.modules, "it has read another environment"
     os.environ.clear()
     os.environ.update(environment)

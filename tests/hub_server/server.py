@@ -18,25 +18,32 @@ TOKEN, READER, STRANGER = "hf_tokenthatwrites", "hf_tokenthatreads", "hf_tokenof
 
 @dataclass(frozen=True)
 class Account:
-    """Whom a token stands for."""
+    """Whom a token stands for: a user, who writes in some organisations, and only reads in others."""
 
     user: str
     role: str
     orgs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 @dataclass
 class HubServer:
-    """What is served, and what was asked. ``quota`` is the most bytes of large objects in all."""
+    """What is served, and what was asked.
+
+    ``undisturbed_url`` serves the same, where nothing goes wrong. ``quota`` is the most bytes of large objects in all.
+    ``watchers`` are told of each ``commit``, ``squash`` and ``free``, with its branch, before the client is.
+    """
 
     url: str = ""
+    undisturbed_url: str = ""
     repos: dict[str, Repo] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
     requests: list[str] = field(default_factory=list)
     quota: float = float("inf")
+    refused_for_quota: int = 0
     dead_until: float = 0.0
-    watchers: list[Callable[[str], object]] = field(default_factory=list)  # told of the branch of each commit
+    watchers: list[Callable[[str, str], object]] = field(default_factory=list)
 
     def fail(self, do: Do, pattern: str, **how: object) -> Fault:
         """From now on a ``Fault``."""
@@ -73,11 +80,6 @@ class HubServer:
         return time.monotonic() < self.dead_until
 
     @property
-    def storage_url(self) -> str:
-        """Of the large objects: another host, as the Hub has it, which is sent no token."""
-        return self.url.replace("127.0.0.1", "localhost")
-
-    @property
     def bytes_kept(self) -> int:
         """Of all large objects of all repositories."""
         return sum(len(content) for repo in self.repos.values() for content in repo.objects.values())
@@ -91,23 +93,32 @@ def serving() -> Iterator[HubServer]:
     hub.accounts[READER] = Account("tester", "read", ("lab",))
     hub.accounts[STRANGER] = Account("stranger", "write")
 
-    class Bound(Handler):
+    class Disturbed(Handler):
         served = hub
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 64
+    class Undisturbed(Disturbed):
+        is_undisturbed = True
 
-        def handle_error(self, request: object, client_address: object) -> None:
-            pass  # a client that was killed is no error of ours
+    with _listening(Disturbed) as hub.url, _listening(Undisturbed) as hub.undisturbed_url:
+        yield hub
 
-    server = Server(("127.0.0.1", 0), Bound)
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+
+@contextmanager
+def _listening(handler: type[Handler]) -> Iterator[str]:
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield hub
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # a client that was killed is no error of ours

@@ -1,5 +1,8 @@
+import errno
+import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +68,14 @@ def checkpoint(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
+def wait_for_copies(run: Path, *offers: int) -> None:
+    """Until what is set aside in the run folder, whole or not, is of these offers."""
+    end = time.monotonic() + 60
+    while {int(path.name) for path in (run / FOLDER).glob("*")} != set(offers):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_a_newer_state_takes_the_place_of_one_that_waits(run: Path) -> None:
     gate = Gate()
     with mirroring(run, gate) as mirror:
@@ -72,7 +83,7 @@ def test_a_newer_state_takes_the_place_of_one_that_waits(run: Path) -> None:
         assert gate.begun.acquire(timeout=60)
         for step in (2, 3, 4):
             mirror.offer(checkpoint(run, step))
-        assert len(list((run / FOLDER).iterdir())) == 2
+        wait_for_copies(run, 1, 4)
         for _ in range(2):
             gate.may_go.release()
         told = list(mirror.drain(60))
@@ -88,6 +99,79 @@ def test_what_is_pushed_outlives_the_checkpoint_it_is_of(run: Path) -> None:
         shutil.rmtree(run / "checkpoints")
         gate.may_go.release()
         assert [one.reason for one in mirror.drain(60)] == [""]
+
+
+def test_what_is_replaced_is_removed_in_the_background(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removing, may_remove, remove = threading.Semaphore(0), threading.Semaphore(0), shutil.rmtree
+
+    def remove_when_it_may(folder: Path, **how: bool) -> None:
+        removing.release()
+        assert may_remove.acquire(timeout=60)
+        remove(folder, **how)
+
+    gate = Gate()
+    with mirroring(run, gate) as mirror:
+        monkeypatch.setattr(shutil, "rmtree", remove_when_it_may)
+        for step in (1, 2):
+            mirror.offer(checkpoint(run, step))
+            wait_for_copies(run, *range(1, step + 1))
+        assert gate.begun.acquire(timeout=60)
+        for step in (3, 4):
+            mirror.offer(checkpoint(run, step))  # comes back, though nothing may be removed yet
+        assert removing.acquire(timeout=60)
+        for _ in range(9):
+            may_remove.release()
+            gate.may_go.release()
+        assert [one.step for one in mirror.drain(60)] == [1, 4]
+    assert not (run / FOLDER).exists()
+
+
+@pytest.fixture
+def copying(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """A disk without hard links, on which each file is copied when it is let."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no hard links")
+
+    gate, copy = Gate(), shutil.copyfile
+
+    def copy_when_it_may(source: Path, target: Path) -> None:
+        gate.begun.release()
+        assert gate.may_go.acquire(timeout=60)
+        copy(source, target)
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(shutil, "copyfile", copy_when_it_may)
+    return gate
+
+
+def test_without_hard_links_a_state_is_copied_in_the_background_before_it_is_pushed(run: Path, copying: Gate) -> None:
+    gate = Gate()
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))  # comes back, though nothing may be copied yet
+        for _ in range(99):
+            copying.may_go.release()
+        assert gate.begun.acquire(timeout=60)
+        shutil.rmtree(run / "checkpoints")
+        gate.may_go.release()
+        assert [one.reason for one in mirror.drain(60)] == [""]
+    assert gate.steps == [2]
+    assert not (run / FOLDER).exists()
+
+
+def test_a_state_that_is_gone_before_it_was_copied_is_told_and_the_next_is_pushed(run: Path, copying: Gate) -> None:
+    gate = Gate()
+    gate.may_go.release()
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        assert copying.begun.acquire(timeout=60)
+        shutil.rmtree(checkpoint(run, 2))
+        mirror.offer(checkpoint(run, 3))
+        for _ in range(99):
+            copying.may_go.release()
+        told = [one.reason for one in mirror.drain(60)]
+    assert told == ["the state could not be set aside to be pushed: No such file or directory", ""]
+    assert gate.steps == [3]
 
 
 def test_a_failure_is_told_tried_again_and_mended(run: Path) -> None:

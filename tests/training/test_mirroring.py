@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 import gemmazero
 from hub_server.player import Player
-from hub_server.server import READER, STRANGER, TOKEN
+from hub_server.server import READER, STRANGER, TOKEN, Account
 from hub_server.store import Repo
 from hub_world import HEAVY, REPO, World, difference_of
 from tiny_run import SETTINGS, write_text
@@ -44,9 +45,9 @@ def kill_after_commits(world: World, player: Player, branch: str, count: int) ->
     """SIGKILL at the moment when the server has made the commit, and before the program is told."""
     made: list[str] = []
 
-    def look(committed: str) -> None:
-        made.append(committed)
-        if made.count(branch) == count:
+    def look(verb: str, changed: str) -> None:
+        made.append(f"{verb} {changed}")
+        if made.count(f"commit {branch}") == count:
             player.process.kill()
 
     world.hub.watchers.append(look)
@@ -139,6 +140,35 @@ def test_a_hub_that_is_down_costs_a_run_nothing_but_its_last_word(world: World, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_run_goes_on_while_the_hub_is_gone_altogether_and_pushes_once_it_is_back(
+    world: World, comes_back: bool
+) -> None:
+    settings = SETTINGS | {"steps": 30, "save_every": 1}
+    assert world.do(*world.command(**settings)).code == 0
+    straight = world.run.rename(world.folder / "straight")
+    kill_after_commits(world, world.train(**settings), HEAVY, 2)
+    pushed = world.pushed_step()
+    world.hub.die(1e9)
+    player = world.train(**settings)
+    while comes_back and not events(world.run, "push_failed"):
+        assert player.process.exitcode is None
+        time.sleep(0.02)
+    if comes_back:
+        world.hub.dead_until = 0.0
+    ended = player.wait()
+    assert difference_of(world.run, straight) == []
+    assert "could not be reached" in ended.output
+    if comes_back:
+        assert (ended.code, world.pushed_step()) == (0, 30), ended.output
+        assert world.problems_on_the_hub() == []
+    else:
+        assert (ended.code, world.pushed_step()) == (1, pushed), ended.output
+        assert "error: step 30 is on this disk and not on the Hub" in ended.output
+        assert f"gemmazero resume run --hub-repo {REPO}" in ended.output
+
+
+@pytest.mark.slow
 def test_what_goes_wrong_on_the_way_is_told_and_mended_by_the_end(world: World, straight: Path) -> None:
     hub = world.hub
     faults = [
@@ -203,6 +233,36 @@ def test_a_token_that_may_not_write_is_told_at_once_and_never_shown(world: World
     assert message in ended.output
     assert token not in ended.output
     assert not world.run.exists()
+
+
+def test_an_organisations_repository_is_pushed_to_by_its_members_alone(world: World) -> None:
+    command = [*world.command(), "--hub-repo", "lab/tiny"]
+    world.hub.accounts[TOKEN] = Account("tester", "write", reads=("lab",))
+    ended = world.do(*command)
+    assert (ended.code, 'may not write under "lab"' in ended.output) == (1, True), ended.output
+    assert not world.run.exists()
+    world.hub.accounts[TOKEN] = Account("tester", "write", ("lab",))
+    ended = world.do(*command)
+    assert ended.code == 0, ended.output
+    assert "model.safetensors" in world.hub.repos["lab/tiny"].state("main")
+
+
+@pytest.mark.slow
+def test_a_token_that_turns_out_not_to_write_is_told_with_what_mends_it_and_the_run_goes_on(world: World) -> None:
+    """One with rights of its own, which does not tell them."""
+    world.hub.accounts[TOKEN] = Account("tester", "fineGrained")
+    ended = world.train().wait()
+    assert (ended.code, "HTTP 403" in ended.output) == (1, True), ended.output
+    assert not world.run.exists()
+    world.hub.repos[REPO] = Repo(REPO, "tester")
+    ended = world.train().wait()
+    assert ended.code == 1
+    assert "is finished, at step 6" in ended.output
+    assert "set HF_TOKEN to one that may write there" in ended.output
+    world.hub.accounts[TOKEN] = Account("tester", "write")
+    ended = world.do("resume", "run", "--hub-repo", REPO)
+    assert ended.code == 0, ended.output
+    assert world.pushed_step() == 6
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ def test_every_line_is_strict_json_and_every_name_in_snake_case(tmp_path: Path) 
     assert [line["event"] for line in told] == [
         "resumed", "skipped", "stepped", "validated", "unsaved", "rolled_back",
     ]  # fmt: skip
-    assert (told[0]["run"], told[0]["changed"]) == (str(tmp_path), ["threads: 2 → 4"])
+    assert (told[0]["run"], told[0]["changed"]) == (tmp_path.name, ["threads: 2 → 4"])
     assert (told[1]["loss"], told[1]["gradient_norm"], told[1]["incident"]) == (None, None, "incidents/batch-0.json")
     assert told[3]["loss"] is None
     assert told[5] == {"event": "rolled_back", "step": 1, "from_step": 4, "skipped": [1, 2, 3]}

@@ -26,12 +26,23 @@ def pinned_tokenizer(spec: str) -> str:
     try:
         return f"{name}@{resolve_model(name, revision or None)}"
     except HubError as error:
-        raise HubError(f'no file or folder "{spec}" here, and {error.message}', error.hint) from error
+        raise error.reworded(f'no file or folder "{spec}" here, and {error.message}', error.hint) from error
 
 
 def portable_name(spec: str) -> str:
     """What names a tokenizer on any machine: of a path the last part, else ``spec`` itself."""
-    return spec if is_on_hub(spec) else Path(spec).absolute().name
+    return spec if is_on_hub(spec) else absolute_path(spec).name
+
+
+def absolute_path(spec: str) -> Path:
+    """Of a tokenizer's file or folder on this machine; a ``tokenizer.json`` is its folder's."""
+    path = Path(spec).absolute()
+    return path.parent if path.name == "tokenizer.json" else path
+
+
+def is_from_file(name: str) -> bool:
+    """Whether ``name``, which a run or a data folder has of its tokenizer, is that of a file or a folder."""
+    return bool(name) and name not in ("gpt2", "bytes") and not name.startswith("bpe:") and "/" not in name
 
 
 def downloaded_tokenizer(spec: str) -> Path:

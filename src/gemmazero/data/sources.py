@@ -48,7 +48,7 @@ def open_source(source: str, config: PrepareConfig) -> Source:
         return open_hub(source, config)
     except GemmaZeroError as error:
         hint = "; ".join(filter(None, [_did_you_mean(path), error.hint]))
-        raise type(error)(f'no file or folder "{source}" here, and {error.message}', hint) from error
+        raise error.reworded(f'no file or folder "{source}" here, and {error.message}', hint) from error
 
 
 def default_tokenizer(source: str) -> str:

@@ -90,7 +90,7 @@ def _from_hub(name: str) -> Path:
     try:
         return fetch_model(name)
     except HubError as error:
-        raise HubError(f'no folder "{name}" here, and {error.message}', error.hint, kind=error.kind) from error
+        raise error.reworded(f'no folder "{name}" here, and {error.message}', error.hint) from error
 
 
 def _is_sound(folder: Path) -> bool:

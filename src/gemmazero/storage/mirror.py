@@ -1,10 +1,10 @@
 """HubMirror: the newest saved state of a run → the Hub, in the background, never in the way."""
 
-import itertools
 import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from gemmazero.hub import seconds_to_wait
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import step_of
 from gemmazero.storage.push import Pusher
-from gemmazero.storage.snapshot import Snapshot
+from gemmazero.storage.snapshot import Best, Snapshot
 
 FOLDER = ".hub"  # in the run folder: copies that wait to be pushed, or are
 LAST_TRIES = 5  # when nothing else is left to do: some 15 seconds of waiting, and what the Hub asks for
@@ -44,7 +44,9 @@ class Tried:
 
 
 class HubMirror:
-    """Pushes in a thread of its own. One state is being pushed, and one waits at most: a newer one takes its place.
+    """Pushes the states of a run; sets them aside in one thread, and pushes in another.
+
+    One is being pushed, and one waits at most: a newer one takes its place.
 
     Args:
         pusher: knows how.
@@ -56,7 +58,6 @@ class HubMirror:
     def __init__(self, pusher: Pusher, run: Path, config: RunConfig, pushed_step: int | None) -> None:
         self._pusher, self._run, self._config = pusher, run, config
         self._folder = run / FOLDER
-        self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._waiting: Snapshot | None = None
         self._is_pushing = self._is_draining = self._is_closed = False
@@ -67,24 +68,16 @@ class HubMirror:
         self._pushed_step = pushed_step
         self._last: Tried | None = None
         self._told: list[Tried] = []
+        self._offered = self._taken = 0  # how many states
+        self._hand = ThreadPoolExecutor(1)  # sets states aside, and removes what they replace
         shutil.rmtree(self._folder, ignore_errors=True)  # what a killed process left
         threading.Thread(target=self._work, name="hub", daemon=True).start()
 
     def offer(self, checkpoint: Path) -> None:
-        """Have the saved ``checkpoint`` pushed, in place of one that waits; takes as long as linking its files."""
-        try:
-            snapshot = Snapshot.take(self._folder / str(next(self._numbers)), self._run, self._config, checkpoint)
-        except (OSError, GemmaZeroError) as error:
-            reason = error.message if isinstance(error, GemmaZeroError) else error.strerror or str(error)
-            told = f"the state could not be set aside to be pushed: {reason}"
-            self._tell(Tried(step=step_of(checkpoint) or 0, reason=told, retry_seconds=0.0))
-            return
+        """Have the saved ``checkpoint`` pushed, in place of one that waits; waits for nothing, not even the disk."""
         with self._changed:
-            self._behind_since = self._behind_since or time.monotonic()
-            replaced, self._waiting = self._waiting, snapshot
-            self._changed.notify_all()
-        if replaced is not None:
-            replaced.discard()
+            self._offered += 1
+        self._hand.submit(self._set_aside, self._offered, checkpoint, Best.of(self._run))
 
     def told(self) -> list[Tried]:
         """What became of each try since this was asked last."""
@@ -115,10 +108,12 @@ class HubMirror:
         self.close()
 
     def close(self) -> None:
-        """Begin no other push; what waits is let go of."""
+        """Begin no other push, and take no other offer; what waits is let go of."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+        self._hand.shutdown()
+        with self._changed:
             is_pushing, waiting = self._is_pushing, self._waiting
         if waiting is not None:
             waiting.discard()
@@ -128,7 +123,7 @@ class HubMirror:
 
     @property
     def _is_behind(self) -> bool:
-        return self._waiting is not None or self._is_pushing
+        return self._waiting is not None or self._is_pushing or self._taken < self._offered
 
     def _given_up(self) -> Tried:
         last, waiting = self._last, self._waiting
@@ -149,6 +144,26 @@ class HubMirror:
             self._last = tried
             self._told.append(tried)
             self._changed.notify_all()
+
+    def _set_aside(self, number: int, checkpoint: Path, best: Best) -> None:
+        snapshot = None
+        if number == self._offered and not self._is_closed:  # else a newer one is about to come
+            folder = self._folder / str(number)
+            try:
+                snapshot = Snapshot.take(folder, self._run, self._config, checkpoint, best)
+            except Exception as error:  # nothing that goes wrong here may end, or silence, the run
+                shutil.rmtree(folder, ignore_errors=True)
+                reason = error.message if isinstance(error, GemmaZeroError) else type(error).__name__
+                self._tell(Tried(step=step_of(checkpoint) or 0, reason=reason, retry_seconds=0.0))
+        with self._changed:
+            self._taken = number
+            replaced = None
+            if snapshot is not None:
+                self._behind_since = self._behind_since or time.monotonic()
+                replaced, self._waiting = self._waiting, snapshot
+            self._changed.notify_all()
+        if replaced is not None:
+            replaced.discard()
 
     def _work(self) -> None:
         while (snapshot := self._next()) is not None:

@@ -5,7 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from gemmazero.errors import HubError
-from gemmazero.hub_repo import ATTRIBUTES, MAIN, Content, HubRepo
+from gemmazero.hub_content import Content
+from gemmazero.hub_repo import ATTRIBUTES, MAIN, HubRepo
 from gemmazero.regular_file import read_bytes
 from gemmazero.storage.card import model_card
 from gemmazero.storage.checkpoint import MANIFEST

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemmazero.errors import CheckpointError, ConfigError, GemmaZeroError, HubError
-from gemmazero.hub_repo import ATTRIBUTES, MAIN, Content, HubRepo
+from gemmazero.hub_content import Content
+from gemmazero.hub_repo import ATTRIBUTES, MAIN, HubRepo
 from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig, extensions_from
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint

@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from gemmazero.data.hub_tokenizer import is_from_file
+from gemmazero.data.tokenizer import TOKENIZER_FILES
 from gemmazero.errors import CheckpointError, ConfigError, HubError
 from gemmazero.folder import discard, recover_all, require_space, whole_folder, write_file
-from gemmazero.hub_repo import ATTRIBUTES, Content
+from gemmazero.hub_content import Content
+from gemmazero.hub_repo import ATTRIBUTES
 from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, checkpoint_folder, list_checkpoints, step_of
+from gemmazero.storage.lineage import State
 from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
 from gemmazero.storage.remote_state import BEST, RemoteState
 
+TOKENIZER = "tokenizer"  # in the run folder
 DATA = Path("data")  # where a run from elsewhere looks for its data, and prepares it again
 
 
@@ -38,6 +43,7 @@ def restore(remote: RemoteState, run: Path) -> None:
     for folder in reversed(list_checkpoints(parent)):
         if (step_of(folder) or 0) > remote.state.step:
             discard(folder)
+    _keep_tokenizer(remote.state, run)
     config = with_local_data(remote.state.config, run)
     write_file(run / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
 
@@ -45,10 +51,33 @@ def restore(remote: RemoteState, run: Path) -> None:
 def with_local_data(config: RunConfig, run: Path) -> RunConfig:
     """The run with its data where it was last on this machine, or where it would be prepared here."""
     folder, stream = str((DATA / Path(config.data.folder).name).absolute()), config.data.stream
+    options = dict(config.data.options)
+    if (own := _own_tokenizer(config, run)).exists():
+        options["tokenizer"] = str(own.absolute())
     with suppress(ConfigError):
         here = RunConfig.from_json(read_json(run / RUN_FILE)).data
         folder, stream = here.folder, stream and (here.stream or stream)
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, folder=folder, stream=stream))
+    data = dataclasses.replace(config.data, folder=folder, stream=stream, options=options)
+    return dataclasses.replace(config, data=data)
+
+
+def _own_tokenizer(config: RunConfig, run: Path) -> Path:
+    """Where a run that was brought here keeps the tokenizer that its data is prepared with."""
+    return run / TOKENIZER / Path(str(config.data.options.get("tokenizer"))).name
+
+
+def _keep_tokenizer(state: State, run: Path) -> None:
+    """Set the checkpoint's tokenizer aside, where it was made from a file that only the machine before had."""
+    if not is_from_file(str(state.config.data.options.get("tokenizer") or "")):
+        return
+    name = _own_tokenizer(state.config, run).name
+    with whole_folder(run / TOKENIZER) as folder:
+        is_file = name.endswith(".json")  # as it was: the name is in the data's digest
+        place = folder / name if is_file else folder / name / TOKENIZER_FILES[0]
+        place.parent.mkdir(exist_ok=True)
+        for file in TOKENIZER_FILES:
+            content = (checkpoint_folder(run / CHECKPOINTS, state.step) / file).read_bytes()
+            (place if file == TOKENIZER_FILES[0] else place.with_name(file)).write_bytes(content)
 
 
 def _bring(remote: RemoteState, prefix: str, parent: Path) -> None:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from gemmazero.errors import ConfigError
+from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint
@@ -40,15 +40,13 @@ class Snapshot:
     validation_loss: float | None
 
     @classmethod
-    def take(cls, folder: Path, run: Path, config: RunConfig, checkpoint: Path) -> Self:
-        """Copy the verified ``checkpoint`` and the best one into ``folder``, by hard links where the disk has them.
+    def take(cls, folder: Path, run: Path, config: RunConfig, checkpoint: Path, best: "Best") -> Self:
+        """Set the verified ``checkpoint`` and the best one aside in ``folder``, by hard links where the disk has them.
 
-        Raises OSError, or CheckpointError where one of them is gone.
+        Raises CheckpointError where one of them is gone, or the disk refuses.
         """
-        best, loss = _best(run)
-        best = best or checkpoint
-        copies = {path: _copy(path, folder) for path in {checkpoint, best}}
-        return cls(folder, run, config, copies[checkpoint], copies[best], loss)
+        aside = {path: _set_aside(path, folder) for path in dict.fromkeys((checkpoint, best.folder or checkpoint))}
+        return cls(folder, run, config, aside[checkpoint], aside[best.folder or checkpoint], best.loss)
 
     def discard(self) -> None:
         """Remove the copies."""
@@ -70,8 +68,7 @@ class Snapshot:
         files: dict[str, Path | bytes] = dict(_files(self.newest))
         if self.best.step != self.newest.step:
             files |= {f"{BEST}/{name}": path for name, path in _files(self.best).items()}
-        portable = dataclasses.replace(self.config, data=self.config.data.portable)
-        return files | {RUN_FILE: (json.dumps(portable.to_json(), indent=1) + "\n").encode()}
+        return files | {RUN_FILE: (json.dumps(self.config.portable.to_json(), indent=1) + "\n").encode()}
 
     @cached_property
     def light(self) -> Mapping[str, Path | bytes]:
@@ -92,27 +89,42 @@ def _files(checkpoint: Checkpoint) -> dict[str, Path]:
     return {name: checkpoint.folder / name for name in [*names, MANIFEST]}
 
 
-def _best(run: Path) -> tuple[Path | None, float | None]:
-    """The best checkpoint and its loss, where the run names one that is there."""
-    try:
-        record = read_json(run / BEST_FILE)
-        folder = run / CHECKPOINTS / Path(record["checkpoint"]).name
-        loss = float(record["validation_loss"])
-    except (ConfigError, KeyError, TypeError, ValueError):
-        return None, None
-    return (folder, loss) if (folder / MANIFEST).is_file() else (None, None)
+@dataclass(frozen=True)
+class Best:
+    """The best checkpoint of a run and its validation loss, where the run names one that is there."""
 
+    folder: Path | None = None
+    loss: float | None = None
 
-def _copy(checkpoint: Path, into: Path) -> Checkpoint:
-    copy, original = into / checkpoint.name, Checkpoint.open(checkpoint)
-    for folder in {(copy / name).parent for name in _files(original)}:
-        folder.mkdir(parents=True, exist_ok=True)
-    for path in _files(original).values():
-        place = copy / path.relative_to(checkpoint)
+    @classmethod
+    def of(cls, run: Path) -> Self:
+        """That of now."""
         try:
-            os.link(path, place)
-        except FileNotFoundError:
-            raise
-        except OSError:  # of a disk that has no hard links
-            shutil.copyfile(path, place)
-    return dataclasses.replace(original, folder=copy)
+            record = read_json(run / BEST_FILE)
+            folder = run / CHECKPOINTS / Path(record["checkpoint"]).name
+            loss = float(record["validation_loss"])
+        except (ConfigError, KeyError, TypeError, ValueError):
+            return cls()
+        return cls(folder, loss) if (folder / MANIFEST).is_file() else cls()
+
+
+def _set_aside(checkpoint: Path, into: Path) -> Checkpoint:
+    original = Checkpoint.open(checkpoint)
+    copy = dataclasses.replace(original, folder=into / checkpoint.name)
+    try:
+        for name, path in _files(original).items():
+            (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            _link(path, copy.folder / name)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"the state could not be set aside to be pushed: {reason}") from error
+    return copy
+
+
+def _link(path: Path, place: Path) -> None:
+    try:
+        os.link(path, place)
+    except FileNotFoundError:
+        raise
+    except OSError:  # of a disk that has no hard links
+        shutil.copyfile(path, place)

@@ -50,6 +50,8 @@ def prepared_again(given: str | None, recorded: DataReference) -> Preparing:
     data = Path(given or recorded.folder)
     if given is not None and not (data / MANIFEST).is_file():
         data = default_folder(given).absolute()
+        if not data.exists() and Path(given).name == Path(recorded.source).name:
+            data = Path(recorded.folder)
     if data.exists() or data != Path(recorded.folder):
         return data
     revision = recorded.revision

@@ -199,7 +199,7 @@ def _cut(lines: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
 
 
 def _line(event: Event) -> dict[str, Any]:
-    """The event as JSON has it; what is no number is null."""
+    """The event as JSON has it: what is no number is null; an absolute path, which no other machine has, its name."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
     return {"event": name} | {key: _plain(value) for key, value in asdict(event).items()}
 
@@ -209,7 +209,9 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, tuple):
         return list(value)
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return value.name if value.is_absolute() else str(value)
+    return value
 
 
 def _text(lines: Iterable[Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gemmazero.config import DEFAULT_SOURCE, RUNS, DeviceName, ModelConfig, PrepareConfig, TrainConfig
+from gemmazero.data.hub_tokenizer import absolute_path
 from gemmazero.data.prepare import default_folder
 from gemmazero.data.shards import Manifest
 from gemmazero.data.stream_source import StreamSource
@@ -84,7 +85,7 @@ class Request:
         wanted = self.base.model
         if self.init is None:
             wanted = wanted.with_vocabulary(config.model.vocab_size, cast(int, config.model.eos_token_id))
-        if wanted != config.model or config.init != _absolute(self.init):
+        if wanted != config.model or config.init not in _names(self.init):
             raise UsageError(
                 f'the run "{self.folder}" began with another model than "{self.preset or self.init}"',
                 "--out names another folder",
@@ -160,7 +161,7 @@ def refuse_other_options(config: RunConfig, given: Mapping[str, Any]) -> None:
         before = config.data.options.get(name)
         given_again = {value}
         if name == "tokenizer":  # which was recorded as an absolute path, or with the commit that it had on the Hub
-            given_again |= {str(Path(value).absolute()), f"{value}@{str(before).partition('@')[2]}"}
+            given_again |= {*_names(absolute_path(value)), f"{value}@{str(before).partition('@')[2]}"}
         if config.data.stream is None or before not in given_again:
             raise UsageError(
                 f"{name} was {before} when the run began and cannot become {value}",
@@ -257,6 +258,11 @@ def _check_more_steps(before: int, steps: int, *, resumes: bool) -> None:
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
+
+
+def _names(path: Path | None) -> set[str | None]:
+    """What a run calls it: here, and where it was brought from the Hub."""
+    return {None} if path is None else {_absolute(path), path.absolute().name}
 
 
 def _with_defaults(base: Preset, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gemmazero.config import PrepareConfig
-from gemmazero.data.hub_tokenizer import pinned_tokenizer
+from gemmazero.data.hub_tokenizer import absolute_path, pinned_tokenizer
 from gemmazero.data.prepare import default_folder, preparing
 from gemmazero.data.shards import MANIFEST
 from gemmazero.data.sources import default_tokenizer
@@ -93,7 +93,7 @@ def _asked_for(request: Request) -> StreamSource:
         raise UsageError(f'"{request.source}" is prepared already', "leave --stream out")
     tokenizer = str(request.options.get("tokenizer") or request.init or default_tokenizer(request.source))
     if Path(tokenizer).exists():
-        tokenizer = str(Path(tokenizer).absolute())
+        tokenizer = str(absolute_path(tokenizer))
     seed = request.settings.get("seed", PrepareConfig().seed)
     options = {**request.options, "tokenizer": pinned_tokenizer(tokenizer), "validation_fraction": HELD_OUT}
     return open_stream(request.source, PrepareConfig(**options, seed=seed))
