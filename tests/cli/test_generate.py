@@ -26,7 +26,12 @@ def test_json_has_the_promised_keys_a_line_each_in_the_order_asked(story_model: 
     assert [record["prompt"] for record in found] == ["One", "One", "Two", "Two"]
     assert len({record["text"] for record in found}) == 4
     for record in found:
-        assert set(record) == {"prompt", "text", "tokens", "finish", "seconds", "tokens_per_second"}
+        assert set(record) == {
+            "prompt", "text", "tokens", "finish", "seconds", "tokens_per_second",
+            "first_token_seconds", "steady_tokens_per_second",
+        }  # fmt: skip
+        assert 0 < record["first_token_seconds"] < record["seconds"]
+        assert record["steady_tokens_per_second"] == pytest.approx(15 / (record["seconds"] - record["first_token_seconds"]))
         assert (record["tokens"], record["finish"]) == (16, "length")
 
 

@@ -1,0 +1,142 @@
+"""One token through the model: the mathematics of ``Gemma``, in as few operations as it takes.
+
+Decoding one sequence on a CPU, a matrix product takes microseconds and calling it nearly as many. So what is multiplied
+with the same vector is one matrix here, norms know their factor beforehand, and there is no mask: a token sees all that
+the cache gives it. Everything between the matrix products is float32.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gemmazero.model.attention import Attention, attend
+from gemmazero.model.cache import Cache, LayerCache
+from gemmazero.model.gemma import Block, Gemma
+from gemmazero.model.norm import RMSNorm
+from gemmazero.model.quantized import Int8Linear
+from gemmazero.model.rope import Rotation
+
+
+class OneToken:
+    """Reads single tokens, on the CPU, for one row without padding.
+
+    The model's own matrices become views of those here: nothing is held twice, and the model computes what it did, but
+    for rounding. So a model that is trained on must not be given.
+    """
+
+    def __init__(self, model: Gemma) -> None:
+        self._model = model
+        self._blocks = [_Block(block) for block in model.model.layers]
+        self._norm = _Norm(model.model.norm)
+        head = model.model.embed_tokens if model.config.tie_word_embeddings else model.lm_head
+        if not isinstance(head, Int8Linear):
+            _lay_out(head)
+
+    def __call__(self, ids: Tensor, cache: Cache) -> Tensor:
+        """int64 (1, 1), the token after those in the cache → float32 (1, V): what comes after it."""
+        decoder = self._model.model
+        position = torch.tensor([cache.length])
+        rotations = {kind: decoder.rotation(kind, position, torch.float32) for kind in set(decoder.config.layer_types)}
+        x = decoder.embed(ids)[0].float()
+        for block, kind, layer in zip(self._blocks, decoder.config.layer_types, cache.layers, strict=True):
+            x = block(x, rotations[kind], layer)
+        cache.length += 1
+        return self._model.logits(self._norm(x).to(decoder.norm.weight.dtype))
+
+
+class _Block:
+    """(1, D) → (1, D)."""
+
+    def __init__(self, block: Block) -> None:
+        self._before_attention = _Norm(block.input_layernorm)
+        self._attention = _Attention(block.self_attn)
+        self._after_attention = _Norm(block.post_attention_layernorm)
+        self._before_mlp = _Norm(block.pre_feedforward_layernorm)
+        self._gate_and_up = _Product([block.mlp.gate_proj, block.mlp.up_proj])
+        self._down = _Product([block.mlp.down_proj])
+        self._after_mlp = _Norm(block.post_feedforward_layernorm)
+
+    def __call__(self, x: Tensor, rotation: Rotation, cache: LayerCache) -> Tensor:
+        x = x + self._after_attention(self._attention(self._before_attention(x), rotation, cache))
+        gate, up = self._gate_and_up(self._before_mlp(x)).chunk(2, dim=-1)
+        return x + self._after_mlp(self._down(F.gelu(gate, approximate="tanh") * up))
+
+
+class _Attention:
+    """(1, D) → (1, D); queries and keys are normed and turned together."""
+
+    def __init__(self, attention: Attention) -> None:
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self._into = _Product(projections)
+        self._out = _Product([attention.o_proj])
+        self._softcap = attention.softcap
+        self._shape = (-1, attention.head_dim)
+        queries, keys, _ = (projection.out_features // attention.head_dim for projection in projections)
+        self._queries, self._turning = queries, queries + keys  # heads: queries, keys, values
+        self._factor = torch.tensor([attention.scale] * queries + [1.0] * keys)[:, None]
+        self._eps = None
+        if attention.has_qk_norm:
+            weights = [attention.q_norm.weight] * queries + [attention.k_norm.weight] * keys
+            self._factor = self._factor * (1.0 + torch.stack(weights).detach().float())
+            self._eps = attention.q_norm.eps
+
+    def __call__(self, x: Tensor, rotation: Rotation, cache: LayerCache) -> Tensor:
+        heads = self._into(x).view(self._shape)
+        turning, values = heads[: self._turning], heads[None, self._turning :, None]
+        factor = self._factor
+        if self._eps is not None:
+            factor = factor * (turning.square().mean(dim=-1, keepdim=True) + self._eps).rsqrt()
+        turned = rotation(turning * factor)[None, :, None]
+        keys, values = cache.append(turned[:, self._queries :], values)
+        seen = attend(turned[:, : self._queries], keys.float(), values.float(), None, self._softcap)
+        return self._out(seen.view(1, -1))
+
+
+class _Norm:
+    """float32 (1, D) → the same: ``RMSNorm`` of one row, whose root mean square is a number."""
+
+    def __init__(self, norm: RMSNorm) -> None:
+        self._factor = 1.0 + norm.weight.detach().float()
+        self._eps = norm.eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        mean_square = float(torch.linalg.vector_norm(x)) ** 2 / x.shape[-1]
+        return x * self._factor * (mean_square + self._eps) ** -0.5
+
+
+class _Product:
+    """float32 (1, K) → float32 (1, N): layers that read the same vector as one matrix, in the weights' own dtype."""
+
+    def __init__(self, layers: Sequence[nn.Linear | Int8Linear]) -> None:
+        self._layer = layers[0] if len(layers) == 1 else _side_by_side(layers)
+        self._dtype = self._layer.weight.dtype if isinstance(self._layer, nn.Linear) else torch.float32
+
+    def __call__(self, x: Tensor) -> Tensor:
+        product: Tensor = self._layer(x.to(self._dtype))
+        return product.float()
+
+
+def _side_by_side(layers: Sequence[nn.Linear | Int8Linear]) -> nn.Linear | Int8Linear:
+    """One layer that gives what all of ``layers`` give, one after the other; theirs become views of its weights."""
+    sizes = [layer.out_features for layer in layers]
+    if isinstance(layers[0], Int8Linear):
+        whole = torch.cat([layer.whole for layer in layers])
+        scale = torch.cat([layer.scale for layer in layers])
+        for layer, rows, scales in zip(layers, whole.split(sizes), scale.split(sizes), strict=True):
+            layer.whole, layer.scale = rows, scales
+        return Int8Linear(whole, scale)
+    weight = torch.cat([layer.weight.data for layer in layers])
+    together = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    together.weight = nn.Parameter(weight, requires_grad=False)
+    _lay_out(together)
+    for layer, rows in zip(layers, together.weight.data.split(sizes), strict=True):
+        layer.weight.data = rows
+    return together
+
+
+def _lay_out(layer: nn.Linear | nn.Embedding) -> None:
+    """In float32, keep a matrix column by column: of a tall one BLAS then makes the product in half the time."""
+    if layer.weight.dtype == torch.float32:
+        layer.weight.data = layer.weight.data.t().contiguous().t()
