@@ -116,7 +116,8 @@ def test_an_interrupt_within_a_layer_keeps_what_was_said_and_no_half_written_cac
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    hook = model.model.layers[1].register_forward_pre_hook(interrupt)  # the first layer has the token, this one has not
+    out = model.model.layers[1].self_attn.o_proj  # the first layers' caches have the token, later ones have not
+    hook = out.register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         list(reply)
     hook.remove()

@@ -46,7 +46,7 @@ def test_narrow_weights_give_what_they_give_in_wide_arithmetic_at_least_as_nearl
 
 @pytest.mark.parametrize("model_type", ["gemma3_text", "gemma2"])
 def test_8_bit_weights_give_what_the_model_with_them_gives(model_type):
-    model = quantize_model(random_gemma(model_type=model_type))
+    model = quantize_model(random_gemma(model_type=model_type, width=64))
     assert difference(read_singly(model), read_whole(model)) < 0.01  # of that size is bfloat16's rounding
 
 

@@ -12,7 +12,12 @@ WINDOW = 5
 
 
 def random_gemma(
-    vocabulary: int = 97, model_type: ModelType = "gemma3_text", context: int = 128, *, tied: bool = False
+    vocabulary: int = 97,
+    model_type: ModelType = "gemma3_text",
+    context: int = 128,
+    *,
+    width: int = 48,
+    tied: bool = False,
 ) -> Gemma:
     """Random weights, far enough apart that the likeliest token is not a matter of rounding.
 
@@ -20,9 +25,7 @@ def random_gemma(
     """
     caps = {} if model_type == "gemma3_text" else {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
     model = Gemma(
-        _config(
-            vocabulary, 48, context, model_type=model_type, initializer_range=0.2, tie_word_embeddings=tied, **caps
-        )
+        _config(vocabulary, 48, context, model_type=model_type, initializer_range=0.2, tie_word_embeddings=tied, **caps)
     )
     generator = torch.Generator().manual_seed(1)
     model.initialize(generator)

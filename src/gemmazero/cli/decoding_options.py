@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MODEL_HELP = "A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder."
 NEWEST_RUN = "the newest run's best checkpoint"
 
-Dtype = Literal["fp32", "bf16", "fp16", "int8"]
+Dtype = Literal["fp32", "bf16", "fp16"]
+DecodingDtype = Literal["fp32", "bf16", "fp16", "int8"]
 
 ModelOption = Annotated[str | None, typer.Option(help=MODEL_HELP, metavar="MODEL", show_default=NEWEST_RUN)]
 MaxTokensOption = Annotated[int, typer.Option(help="Tokens to write at most.", metavar="N", min=1)]
@@ -29,7 +30,7 @@ DeviceOption = Annotated[
     DeviceName, typer.Option(help="Where to compute.", metavar="auto|cpu|cuda|mps", rich_help_panel="Machine")
 ]
 DtypeOption = Annotated[
-    Dtype,
+    DecodingDtype,
     typer.Option(
         help="The type to compute in; int8 keeps the weights in 8 bits, on the CPU.",
         metavar="fp32|bf16|fp16|int8",
@@ -48,4 +49,5 @@ def measured(pace: "Pace | Continuation") -> str:
     told = f"{pace.tokens:,} tokens in {units.duration(pace.seconds)}, {pace.tokens_per_second:,.1f} tokens/s"
     if pace.tokens < 2:
         return told
-    return f"{told}: the first after {pace.first_token_seconds:.2f} s, then {pace.steady_tokens_per_second:,.1f} tokens/s"
+    steady = f"{pace.steady_tokens_per_second:,.1f} tokens/s"
+    return f"{told}: the first after {pace.first_token_seconds:.2f} s, then {steady}"

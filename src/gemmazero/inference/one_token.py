@@ -5,6 +5,7 @@ with the same vector is one matrix here, norms know their factor beforehand, and
 the cache gives it. Everything between the matrix products is float32.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,7 +29,7 @@ class OneToken:
 
     def __init__(self, model: Gemma) -> None:
         self._model = model
-        self._blocks = [_Block(block) for block in model.model.layers]
+        self._blocks = [_Block(block) for block in model.model.layers if isinstance(block, Block)]
         self._norm = _Norm(model.model.norm)
         head = model.model.embed_tokens if model.config.tie_word_embeddings else model.lm_head
         if not isinstance(head, Int8Linear):
@@ -54,8 +55,8 @@ class _Block:
         self._attention = _Attention(block.self_attn)
         self._after_attention = _Norm(block.post_attention_layernorm)
         self._before_mlp = _Norm(block.pre_feedforward_layernorm)
-        self._gate_and_up = _Product([block.mlp.gate_proj, block.mlp.up_proj])
-        self._down = _Product([block.mlp.down_proj])
+        self._gate_and_up = _Product(block.mlp.gate_proj, block.mlp.up_proj)
+        self._down = _Product(block.mlp.down_proj)
         self._after_mlp = _Norm(block.post_feedforward_layernorm)
 
     def __call__(self, x: Tensor, rotation: Rotation, cache: LayerCache) -> Tensor:
@@ -69,8 +70,8 @@ class _Attention:
 
     def __init__(self, attention: Attention) -> None:
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self._into = _Product(projections)
-        self._out = _Product([attention.o_proj])
+        self._into = _Product(*projections)
+        self._out = _Product(attention.o_proj)
         self._softcap = attention.softcap
         self._shape = (-1, attention.head_dim)
         queries, keys, _ = (projection.out_features // attention.head_dim for projection in projections)
@@ -78,8 +79,8 @@ class _Attention:
         self._factor = torch.tensor([attention.scale] * queries + [1.0] * keys)[:, None]
         self._eps = None
         if attention.has_qk_norm:
-            weights = [attention.q_norm.weight] * queries + [attention.k_norm.weight] * keys
-            self._factor = self._factor * (1.0 + torch.stack(weights).detach().float())
+            norms = [attention.q_norm] * queries + [attention.k_norm] * keys
+            self._factor = self._factor * (1.0 + torch.stack([norm.weight.detach().float() for norm in norms]))
             self._eps = attention.q_norm.eps
 
     def __call__(self, x: Tensor, rotation: Rotation, cache: LayerCache) -> Tensor:
@@ -91,7 +92,8 @@ class _Attention:
         turned = rotation(turning * factor)[None, :, None]
         keys, values = cache.append(turned[:, self._queries :], values)
         seen = attend(turned[:, : self._queries], keys.float(), values.float(), None, self._softcap)
-        return self._out(seen.view(1, -1))
+        output: Tensor = self._out(seen.view(1, -1))
+        return output
 
 
 class _Norm:
@@ -103,13 +105,13 @@ class _Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         mean_square = float(torch.linalg.vector_norm(x)) ** 2 / x.shape[-1]
-        return x * self._factor * (mean_square + self._eps) ** -0.5
+        return x * self._factor * math.pow(mean_square + self._eps, -0.5)
 
 
 class _Product:
     """float32 (1, K) → float32 (1, N): layers that read the same vector as one matrix, in the weights' own dtype."""
 
-    def __init__(self, layers: Sequence[nn.Linear | Int8Linear]) -> None:
+    def __init__(self, *layers: nn.Module) -> None:
         self._layer = layers[0] if len(layers) == 1 else _side_by_side(layers)
         self._dtype = self._layer.weight.dtype if isinstance(self._layer, nn.Linear) else torch.float32
 
@@ -118,21 +120,26 @@ class _Product:
         return product.float()
 
 
-def _side_by_side(layers: Sequence[nn.Linear | Int8Linear]) -> nn.Linear | Int8Linear:
+def _side_by_side(layers: Sequence[nn.Module]) -> nn.Module:
     """One layer that gives what all of ``layers`` give, one after the other; theirs become views of its weights."""
-    sizes = [layer.out_features for layer in layers]
-    if isinstance(layers[0], Int8Linear):
-        whole = torch.cat([layer.whole for layer in layers])
-        scale = torch.cat([layer.scale for layer in layers])
-        for layer, rows, scales in zip(layers, whole.split(sizes), scale.split(sizes), strict=True):
-            layer.whole, layer.scale = rows, scales
+    quantized = [layer for layer in layers if isinstance(layer, Int8Linear)]
+    if quantized:
+        whole = torch.cat([layer.whole for layer in quantized])
+        scale = torch.cat([layer.scale for layer in quantized])
+        start = 0
+        for layer in quantized:
+            end = start + layer.out_features
+            layer.whole, layer.scale, start = whole[start:end], scale[start:end], end
         return Int8Linear(whole, scale)
-    weight = torch.cat([layer.weight.data for layer in layers])
+    plain = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    weight = torch.cat([linear.weight.data for linear in plain])
     together = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     together.weight = nn.Parameter(weight, requires_grad=False)
     _lay_out(together)
-    for layer, rows in zip(layers, together.weight.data.split(sizes), strict=True):
-        layer.weight.data = rows
+    start = 0
+    for linear in plain:
+        linear.weight.data = together.weight.data[start : start + linear.out_features]
+        start += linear.out_features
     return together
 
 

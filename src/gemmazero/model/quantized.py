@@ -16,6 +16,7 @@ from gemmazero.errors import UsageError
 from gemmazero.model.gemma import Gemma
 
 _FEW_ROWS = 16  # up to so many the kernel is quicker than a float matrix made for the occasion
+_KERNEL_STEP = 32  # it reads so many weights at a time, beyond the end of a row that is no multiple of it
 
 
 class Int8Linear(nn.Module):
@@ -37,8 +38,9 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Few rows, as in decoding, read the weights as they are; many share a float copy that is thrown away."""
-        if x.numel() // x.shape[-1] <= _FEW_ROWS:
-            rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        width = x.shape[-1]
+        if x.numel() // width <= _FEW_ROWS and width % _KERNEL_STEP == 0:
+            rows = x.reshape(-1, width).to(torch.bfloat16)
             product: Tensor = torch._weight_int8pack_mm(rows, self.whole, self.scale)
             return product.to(x.dtype).view(*x.shape[:-1], -1)
         return F.linear(x, self.whole.to(x.dtype)) * self.scale.to(x.dtype)
@@ -52,6 +54,7 @@ class Int8Embedding(nn.Module):
         self.rows = rows
 
     def forward(self, ids: Tensor) -> Tensor:
+        """A row of 8 bits and its scale, multiplied out."""
         return self.rows.whole[ids].float() * self.rows.scale[ids].float()[..., None]
 
 
@@ -75,13 +78,14 @@ def quantize_model(model: Gemma) -> Gemma:
     """
     _require_kernel(model.device)
     for block in model.model.layers:
-        for part in (block.self_attn, block.mlp):
+        for part in block.children():
             for name, layer in list(part.named_children()):
                 if isinstance(layer, nn.Linear):
-                    setattr(part, name, quantize(layer.weight))
+                    part.register_module(name, quantize(layer.weight))
     rows = quantize(model.model.embed_tokens.weight)
-    model.model.embed_tokens = Int8Embedding(rows)
-    model.lm_head = rows if model.config.tie_word_embeddings else quantize(model.lm_head.weight)
+    model.model.register_module("embed_tokens", Int8Embedding(rows))
+    head = rows if model.config.tie_word_embeddings else quantize(model.lm_head.weight)
+    model.register_module("lm_head", head)
     model.config = dataclasses.replace(model.config, tie_word_embeddings=False)  # the head is a layer like any other
     return model
 
