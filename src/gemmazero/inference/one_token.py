@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gemmazero.model.attention import Attention, attend
+from gemmazero.model.attention import Attention
 from gemmazero.model.cache import Cache, LayerCache
 from gemmazero.model.gemma import Block, Gemma
 from gemmazero.model.norm import RMSNorm
@@ -60,9 +60,9 @@ class _Block:
         self._after_mlp = _Norm(block.post_feedforward_layernorm)
 
     def __call__(self, x: Tensor, rotation: Rotation, cache: LayerCache) -> Tensor:
-        x = x + self._after_attention(self._attention(self._before_attention(x), rotation, cache))
-        gate, up = self._gate_and_up(self._before_mlp(x)).chunk(2, dim=-1)
-        return x + self._after_mlp(self._down(F.gelu(gate, approximate="tanh") * up))
+        x = self._after_attention.added(x, self._attention(self._before_attention(x), rotation, cache))
+        gate, up = self._gate_and_up(self._before_mlp(x)).view(2, 1, -1)
+        return self._after_mlp.added(x, self._down(F.gelu(gate, approximate="tanh") * up))
 
 
 class _Attention:
@@ -73,27 +73,31 @@ class _Attention:
         self._into = _Product(*projections)
         self._out = _Product(attention.o_proj)
         self._softcap = attention.softcap
-        self._shape = (-1, attention.head_dim)
+        self._head_dim = attention.head_dim
         queries, keys, _ = (projection.out_features // attention.head_dim for projection in projections)
         self._queries, self._turning = queries, queries + keys  # heads: queries, keys, values
         self._factor = torch.tensor([attention.scale] * queries + [1.0] * keys)[:, None]
-        self._eps = None
+        self._groups = keys
+        self._eps: Tensor | None = None
         if attention.has_qk_norm:
             norms = [attention.q_norm] * queries + [attention.k_norm] * keys
             self._factor = self._factor * (1.0 + torch.stack([norm.weight.detach().float() for norm in norms]))
-            self._eps = attention.q_norm.eps
+            self._eps = torch.tensor(attention.q_norm.eps)
 
     def __call__(self, x: Tensor, rotation: Rotation, cache: LayerCache) -> Tensor:
-        heads = self._into(x).view(self._shape)
-        turning, values = heads[: self._turning], heads[None, self._turning :, None]
+        heads = self._into(x).view(-1, self._head_dim)
+        turning, values = heads[: self._turning], heads[self._turning :]
         factor = self._factor
         if self._eps is not None:
-            factor = factor * (turning.square().mean(dim=-1, keepdim=True) + self._eps).rsqrt()
-        turned = rotation(turning * factor)[None, :, None]
-        keys, values = cache.append(turned[:, self._queries :], values)
-        seen = attend(turned[:, : self._queries], keys.float(), values.float(), None, self._softcap)
-        output: Tensor = self._out(seen.view(1, -1))
-        return output
+            norms = torch.linalg.vector_norm(turning, dim=-1, keepdim=True)
+            factor = factor * torch.addcmul(self._eps, norms, norms, value=1 / self._head_dim).rsqrt()
+        turned = rotation(turning * factor)
+        queries = turned[: self._queries].view(self._groups, -1, self._head_dim)
+        all_keys, all_values = cache.append(turned[None, self._queries :, None], values[None, :, None])
+        scores = torch.bmm(queries, all_keys[0].float().transpose(1, 2))  # (G, H/G, S)
+        if self._softcap is not None:
+            scores = self._softcap * torch.tanh(scores / self._softcap)
+        return self._out(torch.bmm(scores.softmax(dim=-1), all_values[0].float()).view(1, -1))
 
 
 class _Norm:
@@ -104,8 +108,14 @@ class _Norm:
         self._eps = norm.eps
 
     def __call__(self, x: Tensor) -> Tensor:
-        mean_square = float(torch.linalg.vector_norm(x)) ** 2 / x.shape[-1]
-        return x * self._factor * math.pow(mean_square + self._eps, -0.5)
+        return x * self._factor * self._scale(x)
+
+    def added(self, x: Tensor, update: Tensor) -> Tensor:
+        """``x`` + the norm of ``update``."""
+        return torch.addcmul(x, update, self._factor, value=self._scale(update))
+
+    def _scale(self, x: Tensor) -> float:
+        return math.pow(float(torch.linalg.vector_norm(x)) ** 2 / x.shape[-1] + self._eps, -0.5)
 
 
 class _Product:
