@@ -60,7 +60,7 @@ class Sampler:
 
         logits = self.filtered(logits, seen)
         if self.temperature == 0:
-            return logits.max(dim=-1).indices.cpu()  # the first of equals, in a fifth of the time argmax takes
+            return logits.argmax(dim=-1).cpu()
         chances = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
         # Each token owns a stretch of [0, 1) as long as its probability, which in sum may be a little less than 1.
         ends = logits.softmax(dim=-1).cpu().double().cumsum(dim=-1)
