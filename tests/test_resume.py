@@ -25,7 +25,7 @@ STRAIGHT = [
     "started0", "stepped1", "stepped2", "saved2", "stepped3", "validated3", "saved3", "stepped4", "saved4", "stepped5",
     "stepped6", "validated6", "saved6", "finished6",
 ]  # fmt: skip
-PRECISIONS, OPTIMIZERS = ("fp32", "bf16"), ("adamw", "adamw8bit")
+PRECISIONS, OPTIMIZERS = ("fp32", "bf16"), ("adamw", "adamw8bit", "muon")
 VARIANTS = [
     pytest.param(
         {"precision": precision, "optimizer": optimizer, "micro_batch_size": micro, "gradient_checkpointing": frugal},
@@ -33,7 +33,11 @@ VARIANTS = [
     )
     for precision, optimizer, micro, frugal in itertools.product(PRECISIONS, OPTIMIZERS, (3, 8), (False, True))
 ]
-OFTEN = ("fp32-adamw-micro3", "bf16-adamw8bit-micro3-checkpointing")  # the others in `make test-slow`
+OFTEN = (
+    "fp32-adamw-micro3",
+    "fp32-muon-micro3",
+    "bf16-adamw8bit-micro3-checkpointing",
+)  # the others in `make test-slow`
 
 Run = Callable[[dict[str, Any]], gemmazero.Training]
 Straight = Callable[[dict[str, Any]], dict[str, Any]]

@@ -19,7 +19,7 @@ from gemmazero.setting import LARGEST_SEED, check_settings, setting
 LayerType = Literal["sliding_attention", "full_attention"]
 ModelType = Literal["gemma3_text", "gemma2"]
 Schedule = Literal["cosine", "wsd", "constant"]
-OptimizerName = Literal["adamw", "adamw8bit"]
+OptimizerName = Literal["adamw", "adamw8bit", "muon"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -166,7 +166,10 @@ class TrainConfig:
     beta1: float = setting(0.9, "AdamW's decay of the first moment.", panel="Optimization", minimum=0.0)
     beta2: float = setting(0.95, "AdamW's decay of the second moment.", panel="Optimization", minimum=0.0)
     clip_norm: float = setting(1.0, "Largest gradient norm; 0 never clips.", panel="Optimization", minimum=0.0)
-    optimizer: OptimizerName = setting("adamw", "adamw, or adamw8bit (a quarter of the state).", panel="Optimization")
+    optimizer: OptimizerName = setting(
+        "adamw", "adamw, adamw8bit (a quarter of the state), or muon (half of it, and fewer steps).",
+        panel="Optimization",
+    )  # fmt: skip
     precision: PrecisionName = setting(
         "auto", "auto, fp32, bf16 or fp16; weights are always kept in fp32.", panel="Machine"
     )

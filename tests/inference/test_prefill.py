@@ -1,11 +1,8 @@
 """A prompt of 8 000 tokens: what is read, what it costs in memory, and what it gives."""
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from largest_tensor import LargestTensor
 
 from gemmazero.config import ModelConfig
 from gemmazero.inference.generator import Generator
@@ -41,26 +38,12 @@ def read(model: Gemma, ids: list[int], cache: Cache | None = None) -> int:
     return new
 
 
-class Largest(TorchDispatchMode):
-    """Watches every operation for the largest tensor that it makes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        made = result if isinstance(result, list | tuple) else [result]
-        self.elements = max([self.elements, *(tensor.numel() for tensor in made if isinstance(tensor, Tensor))])
-        return result
-
-
 def test_sliding_layers_make_no_larger_tensor_for_a_longer_prompt():
     model, largest = sliding_gemma(), {}
     for length in (2 * CHUNK, LONG):
-        with Largest() as watch:
+        with LargestTensor() as watch:
             read(model, prompt(length))
-        largest[length] = watch.elements
+        largest[length] = watch.numbers
     heads = 2
     assert largest[LONG] == largest[2 * CHUNK] == heads * CHUNK * (CHUNK + WINDOW - 1)  # the scores of a chunk
 

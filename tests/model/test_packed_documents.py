@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gemmazero.config import ModelConfig
 from gemmazero.data.batch import document_numbers
-from gemmazero.model.attention import positions_within, visible
 from gemmazero.model.gemma import Gemma
+from gemmazero.model.sight import positions_within, visible
 from gemmazero.training.compiling import through_compiled_block
 from gemmazero.training.loss import next_token_loss
 from tiny_run import MODEL, VOCABULARY, make_model

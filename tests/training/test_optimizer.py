@@ -11,7 +11,7 @@ from gemmazero.model.gemma import Gemma
 from gemmazero.training.optimizer import Optimizer, learning_rate_at
 from tiny_run import MODEL, SETTINGS, make_model
 
-OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
+OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
 
 
 def config(**settings: object) -> TrainConfig:

@@ -13,7 +13,7 @@ from gemmazero.training.trainer import Best, Trainer
 from tiny_run import make_model, make_trainer, step
 
 PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
+OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
 
 
 def full_batch(model: Gemma, trainer: Trainer, number: int = 0) -> tuple[float, dict[str, Tensor]]:

@@ -8,10 +8,11 @@ from gemmazero.config import ModelConfig
 from gemmazero.model.cache import LayerCache
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.rope import Rotation
+from gemmazero.model.sight import Sight, in_blocks, with_block_before
 
 
 class Attention(nn.Module):
-    """(B, T, D) → (B, T, D): every query looks at the keys that its mask shows it."""
+    """(B, T, D) → (B, T, D): every query looks at the keys that it sees."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -29,8 +30,8 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.has_qk_norm = config.is_gemma3
 
-    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None) -> Tensor:
-        """``mask``: (T, S) or (B, 1, T, S), true where a query may look; None where it may look everywhere."""
+    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerCache | None) -> Tensor:
+        """With a cache, what is seen may lie in it."""
         queries, keys, values = (
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, T, K)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
@@ -40,66 +41,57 @@ class Attention(nn.Module):
         queries, keys = rotation(queries), rotation(keys)
         if cache is not None:
             keys, values = cache.append(keys, values)
-        seen = attend(queries * self.scale, keys, values, mask, self.softcap)
+        seen = attend(queries * self.scale, keys, values, sight, self.softcap)
         output: Tensor = self.o_proj(seen.transpose(1, 2).flatten(2))
         return output
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, softcap: float | None) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, softcap: float | None) -> Tensor:
     """softmax(cap · tanh(q·k / cap)) · v, the softmax in float32.
 
     Args:
         queries: (B, H, T, K), already scaled.
         keys, values: (B, G, S, K); H/G queries share a key.
-        mask: broadcastable to (B, 1, T, S), true where a query may look.
+        sight: which keys each query sees.
         softcap: Gemma 2's bound on the scores; None for Gemma 3.
 
     Returns:
         (B, H, T, K)
     """
+    if sight.block is not None:
+        return _attend_in_blocks(queries, keys, values, sight, softcap)
     if softcap is None and queries.is_cuda:
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0, enable_gqa=True)
+        return _attend_fused(queries, keys, values, sight)
     batch, heads, time, head_dim = queries.shape
     groups = keys.shape[1]
     together = queries.reshape(batch, groups, -1, head_dim)  # a group's queries in one matrix product
     scores = (together @ keys.transpose(-1, -2)).view(batch, heads, time, -1)
     if softcap is not None:
         scores = softcap * torch.tanh(scores.float() / softcap)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    if sight.mask is not None:
+        scores = scores.masked_fill(~sight.mask, torch.finfo(scores.dtype).min)
     weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
     return (weights.view(batch, groups, -1, scores.shape[-1]) @ values).view(queries.shape)
 
 
-def visible(
-    queries: Tensor, keys: Tensor, window: int | None, padding: Tensor | None, documents: Tensor | None = None
-) -> Tensor:
-    """Which keys each query may look at: those up to itself, ``window`` of them at most, none of the padding.
-
-    Args:
-        queries: (T) positions.
-        keys: (S) positions.
-        window: positions a query sees, itself included; None sees all.
-        padding: (B) how many positions each row was padded with on the left.
-        documents: (B, T) which document each position belongs to, where a query sees its own alone; then S is T.
-
-    Returns:
-        bool, (T, S), or (B, 1, T, S) where there is padding, or there are documents.
-    """
-    distance = queries[:, None] - keys
-    seen = distance >= 0
-    if window is not None:
-        seen &= distance < window
-    if padding is not None:
-        real = keys >= padding[:, None]  # (B, S)
-        seen = seen & real[:, None, None, :] | (distance == 0)  # padding sees itself: a softmax over nothing is NaN
-    if documents is not None:
-        seen = seen & (documents[:, None, :, None] == documents[:, None, None, :])
-    return seen
+def _attend_in_blocks(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, softcap: float | None) -> Tensor:
+    """N blocks of queries as N rows of the batch, each with its own keys."""
+    assert sight.block is not None
+    batch, _, time, _ = queries.shape
+    blocks = in_blocks(queries, sight.block).transpose(1, 2).flatten(0, 1)  # (B·N, H, W, K)
+    seen_keys, seen_values = (
+        with_block_before(in_blocks(x, sight.block)).transpose(1, 2).flatten(0, 1)  # (B·N, G, 2W, K)
+        for x in (keys, values)
+    )
+    seen = attend(blocks, seen_keys, seen_values, Sight(sight.mask), softcap)
+    return seen.view(batch, -1, *seen.shape[1:]).transpose(1, 2).flatten(2, 3)[:, :, :time]
 
 
-def positions_within(documents: Tensor) -> Tensor:
-    """(B, T) → int64 (B, T): each token's place in its document, 0 for the first; the documents' numbers never fall."""
-    places = torch.arange(documents.shape[1], device=documents.device)
-    begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
-    return places - (places * begins).cummax(dim=1).values
+def _attend_fused(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight) -> Tensor:
+    """By torch's kernels: flash attention takes no mask, and only it takes fewer keys than queries."""
+    if sight.is_causal or sight.mask is None:
+        return F.scaled_dot_product_attention(
+            queries, keys, values, is_causal=sight.is_causal, scale=1.0, enable_gqa=True
+        )
+    keys, values = (x.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1) for x in (keys, values))
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=sight.mask, scale=1.0)

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gemmazero.config import LayerType, ModelConfig
-from gemmazero.model.attention import Attention, positions_within, visible
+from gemmazero.model.attention import Attention
 from gemmazero.model.cache import Cache, LayerCache
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.rope import Rotation
+from gemmazero.model.sight import Sight, positions_within, sight
 
 
 class Gemma(nn.Module):
@@ -88,17 +89,16 @@ class Decoder(nn.Module):
         x = self.embed(ids)
         start = 0 if cache is None else cache.length
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
-        padding = None if cache is None else cache.padding
         dtype = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else x.dtype
         kinds = set(self.config.layer_types)
-        views = {kind: self._view(kind, positions, padding, documents, dtype) for kind in kinds}
+        views = {kind: self._view(kind, positions, len(ids), cache, documents, dtype) for kind in kinds}
         through = self.through if self.training else through_block
         for index, (block, kind) in enumerate(zip(self.layers, self.config.layer_types, strict=True)):
-            rotation, mask = views[kind]
+            rotation, seen = views[kind]
             if self.gradient_checkpointing and self.training:
-                x = checkpoint(through, block, x, rotation, mask, None, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(through, block, x, rotation, seen, None, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = through(block, x, rotation, mask, None if cache is None else cache.layers[index])
+                x = through(block, x, rotation, seen, None if cache is None else cache.layers[index])
         if cache is not None:
             cache.length += ids.shape[1]
         normal: Tensor = self.norm(x)
@@ -120,23 +120,20 @@ class Decoder(nn.Module):
         self,
         kind: LayerType,
         positions: Tensor,
-        padding: Tensor | None,
+        rows: int,
+        cache: Cache | None,
         documents: Tensor | None,
         dtype: torch.dtype,
-    ) -> tuple[Rotation, Tensor | None]:
+    ) -> tuple[Rotation, Sight]:
         """What every layer of one kind shares: its rotation, and which keys each query sees."""
-        config = self.config
+        config, padding = self.config, None if cache is None else cache.padding
         slides = kind == "sliding_attention"
         real = positions if padding is None else (positions - padding[:, None]).clamp(min=0)
         if documents is not None:
             real = positions_within(documents)
-        rotation = self.rotation(kind, real, dtype)
-        if len(positions) == 1 and padding is None:
-            return rotation, None
-        end = int(positions[-1]) + 1
-        first = max(0, end - len(positions) - config.sliding_window + 1) if slides else 0
-        keys = torch.arange(first, end, device=positions.device)
-        return rotation, visible(positions, keys, config.sliding_window if slides else None, padding, documents)
+        window = config.sliding_window if slides else None
+        seen = sight(positions, window, padding, documents, has_cache=cache is not None, rows=rows)
+        return self.rotation(kind, real, dtype), seen
 
 
 class Block(nn.Module):
@@ -152,18 +149,16 @@ class Block(nn.Module):
         self.mlp = GatedMLP(config)
         self.post_feedforward_layernorm = RMSNorm(width, eps)
 
-    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerCache | None) -> Tensor:
         """Under autocast the stream ``x`` stays in float32; only the matrix products are narrow."""
-        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, mask, cache))
+        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, sight, cache))
         update: Tensor = self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         return x + update
 
 
-def through_block(
-    block: nn.Module, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
-) -> Tensor:
+def through_block(block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerCache | None) -> Tensor:
     """(B, T, D) → (B, T, D): the block, called."""
-    out: Tensor = block(x, rotation, mask, cache)
+    out: Tensor = block(x, rotation, sight, cache)
     return out
 
 

@@ -12,17 +12,18 @@ from gemmazero.errors import TrainingError
 from gemmazero.model.cache import LayerCache
 from gemmazero.model.gemma import through_block
 from gemmazero.model.rope import Rotation
+from gemmazero.model.sight import Sight
 
 
 def through_compiled_block(
-    block: nn.Module, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+    block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerCache | None
 ) -> Tensor:
     """What ``through_block`` does, rounded otherwise; the first call with a shape compiles, which takes a minute.
 
     All blocks share one code, and there is no more in it: with the embedding's lookup beside them, a CPU's result would
     not be the same each time.
     """
-    return _compiled()(block, x, rotation, mask, cache)
+    return _compiled()(block, x, rotation, sight, cache)
 
 
 @contextmanager

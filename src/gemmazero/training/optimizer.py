@@ -1,4 +1,4 @@
-"""AdamW (arXiv 1711.05101), in 32 or in 8 bits; what decays; the learning rate at a step."""
+"""AdamW (arXiv 1711.05101), in 32 or in 8 bits, or Muon; what decays; the learning rate at a step."""
 
 import contextlib
 import io
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gemmazero.config import TrainConfig
+from gemmazero.training.muon import Muon
 
 _BLOCK = 256  # weights to a scale, in bitsandbytes' 8-bit optimizers
 WSD_DECAY_SHARE = 0.2  # of the steps; arXiv 2405.18392 finds 10-20% enough
@@ -40,10 +41,10 @@ def decay_start(steps: int) -> int:
 
 
 class Optimizer:
-    """AdamW over a model's parameters; norms and embeddings do not decay.
+    """All of a model's parameters and their state; norms and embeddings do not decay.
 
     With ``adamw8bit`` the matrices keep their moments in 8 bits (arXiv 2110.02861); embeddings and norms, which that
-    paper found to need it, keep 32.
+    paper found to need it, keep 32. With ``muon`` the matrices of the blocks are moved by Muon, all else by AdamW.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
@@ -51,19 +52,25 @@ class Optimizer:
         embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
         kept = [parameter for parameter in self._names if parameter.dim() == 1 or parameter in embeddings]
         matrices = [parameter for parameter in self._names if parameter.dim() > 1 and parameter not in embeddings]
-        decaying = {"params": matrices, "weight_decay": config.weight_decay}
-        constant = {"params": kept, "weight_decay": 0.0}
-        betas = (config.beta1, config.beta2)
+        heads = [parameter for parameter in matrices if self._names[parameter] == "lm_head.weight"]
+        rates: dict[str, Any] = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2)}
+        decaying, constant, head = (
+            {"params": parameters, "weight_decay": decay}
+            for parameters, decay in ((matrices, config.weight_decay), (kept, 0.0), (heads, config.weight_decay))
+        )
         self.parts: list[torch.optim.Optimizer]
-        if config.optimizer == "adamw8bit":
-            eight_bit = _bitsandbytes_adamw()
+        if config.optimizer == "adamw":
+            self.parts = [torch.optim.AdamW([decaying, constant], **rates, fused=True)]
+        elif config.optimizer == "adamw8bit":
             self.parts = [
-                eight_bit([decaying], lr=config.learning_rate, betas=betas),
-                torch.optim.AdamW([constant], lr=config.learning_rate, betas=betas, fused=True),
+                _bitsandbytes_adamw()([decaying], **rates),
+                torch.optim.AdamW([constant], **rates, fused=True),
             ]
         else:
+            inner = [parameter for parameter in matrices if parameter not in set(heads)]
             self.parts = [
-                torch.optim.AdamW([decaying, constant], lr=config.learning_rate, betas=betas, fused=True),
+                Muon(inner, lr=config.learning_rate, weight_decay=config.weight_decay),
+                torch.optim.AdamW([constant, *([head] if heads else [])], **rates, fused=True),
             ]
 
     @property
@@ -99,12 +106,12 @@ class Optimizer:
         restored = {parameter: _of(name, state) for parameter, name in self._names.items()}
         if sum(map(len, restored.values())) != len(state):
             raise ValueError("the optimizer's state holds tensors of no parameter")
-        for parameter, own in restored.items():
-            if state and not _fits(own, parameter):
-                raise ValueError(f"the optimizer's state of {self._names[parameter]} does not fit")
         for part in self.parts:
+            fits = _fits_muon if isinstance(part, Muon) else _fits
             for parameter in (parameter for group in part.param_groups for parameter in group["params"]):
                 own = restored[parameter]
+                if state and not fits(own, parameter):
+                    raise ValueError(f"the optimizer's state of {self._names[parameter]} does not fit")
                 part.state[parameter] = {key: _restored(value, parameter.device) for key, value in own.items()}
 
 
@@ -112,6 +119,11 @@ def _of(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries ``name.KEY``, by KEY."""
     own = ((key.rpartition("."), value) for key, value in state.items())
     return {key: value for (owner, _, key), value in own if owner == name}
+
+
+def _fits_muon(state: Mapping[str, Tensor], parameter: nn.Parameter) -> bool:
+    momentum = state.get("momentum_buffer")
+    return len(state) == 1 and momentum is not None and _is_moment(momentum, parameter, torch.float32)
 
 
 def _fits(state: Mapping[str, Tensor], parameter: nn.Parameter) -> bool:
@@ -125,12 +137,15 @@ def _fits(state: Mapping[str, Tensor], parameter: nn.Parameter) -> bool:
         len(moments) == 2
         and "step" in state
         and state["step"].dim() == 0
-        and all(moment.shape == parameter.shape for moment in moments)
-        and all(moment.dtype in (torch.float32, torch.uint8) for moment in moments)
+        and all(_is_moment(moment, parameter, torch.float32, torch.uint8) for moment in moments)
         and len(narrow) == len(scales) == len(codes)
         and all(scale.shape == (blocks,) and scale.dtype == torch.float32 for scale in scales)
         and all(code.shape == (256,) and code.dtype == torch.float32 for code in codes)
     )
+
+
+def _is_moment(moment: Tensor, parameter: nn.Parameter, *dtypes: torch.dtype) -> bool:
+    return moment.shape == parameter.shape and moment.dtype in dtypes
 
 
 def _owned(key: str, value: Tensor | int) -> Tensor:
