@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from largest_tensor import LargestTensor
 
 from gemmazero.config import ModelConfig
 from gemmazero.inference.generator import Generator
 from gemmazero.inference.sampling import Sampler, row_generator
 from gemmazero.model.cache import Cache
 from gemmazero.model.gemma import Gemma
+from largest_tensor import LargestTensor
 
 WINDOW, CHUNK, LAYERS = 64, 512, 3
 SIGHT = LAYERS * (WINDOW - 1) + 1  # positions that the last one depends on, through every layer
