@@ -62,8 +62,8 @@ def main() -> None:
         for row in speeds(shape, options.rounds):
             print(
                 f"{row['name']:24} {row['tokens_per_second_median']:7.1f} tokens/s"
-                f" ({row['min']:.1f} to {row['max']:.1f}), steady {row['steady_median']:7.1f}, first after {row['first_token_seconds_median']:.3f} s,"
-                f" {row['times_transformers_best']:.2f} x transformers' best"
+                f" ({row['min']:.1f} to {row['max']:.1f}), {row['times_transformers_best']:.2f} x transformers' best,"
+                f" first after {row['first_token_seconds_median']:.3f} s, then {row['steady_median']:.1f}"
             )
             rows.append(row)
     if options.model:

@@ -175,9 +175,7 @@ def load(model: str | Path | None = None, *, device: DeviceName = "auto", dtype:
             f"the model embeds {gemma.config.vocab_size}",
             "copy there the tokenizer that the model was trained with",
         )
-    if dtype == "int8":
-        quantize_model(gemma)
-    return LanguageModel(folder, gemma.eval(), tokenizer)
+    return LanguageModel(folder, (quantize_model(gemma) if dtype == "int8" else gemma).eval(), tokenizer)
 
 
 class LanguageModel:
@@ -190,7 +188,7 @@ class LanguageModel:
 
     @cached_property
     def generator(self) -> Generator:
-        """What writes with the model, whose weights must not change afterwards."""
+        """What writes with the model: its weights must not change from now on, and float32 sums round otherwise."""
         return Generator(self.gemma)
 
     @property

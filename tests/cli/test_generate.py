@@ -88,7 +88,14 @@ def test_verbose_tells_tokens_speed_and_seed_on_stderr(story_model: Path) -> Non
     quiet = generate(story_model, "Once", "--seed", 7)
     verbose = generate(story_model, "Once", "--seed", 7, "--verbose")
     assert verbose.stdout == quiet.stdout
-    for part in ("16 tokens in", "tokens/s", "ended by the length", "seed 7", str(story_model)):
+    for part in (
+        "16 tokens in",
+        "tokens/s: the first after 0.",
+        "s, then",
+        "ended by the length",
+        "seed 7",
+        str(story_model),
+    ):
         assert part in verbose.stderr
 
 
@@ -102,3 +109,8 @@ def test_text_that_is_not_utf8_is_refused(story_model: Path, tmp_path: Path) -> 
     ):
         assert isinstance(result.exception, DataError)
         assert "not valid UTF-8" in result.exception.message
+
+
+def test_8_bit_weights_write_a_text(story_model: Path) -> None:
+    (record,) = records(generate(story_model, "Once", "--dtype", "int8", "--json"))
+    assert (record["tokens"], record["finish"]) == (16, "length")

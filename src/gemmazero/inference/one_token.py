@@ -24,7 +24,7 @@ class OneToken:
     """Reads single tokens, on the CPU, for one row without padding.
 
     The model's own matrices become views of those here: nothing is held twice, and the model computes what it did, but
-    for rounding. So a model that is trained on must not be given.
+    for rounding. Its weights must not change afterwards.
     """
 
     def __init__(self, model: Gemma) -> None:
