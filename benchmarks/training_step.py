@@ -1,10 +1,12 @@
 """A full optimizer step, side by side with transformers: tokens a second and peak memory, in interleaved rounds.
 
-    python benchmarks/training_step.py [--shape b18|270m] [--rounds 5]
+    python benchmarks/training_step.py [--shape b18|270m] [--rounds 5] [--contenders NAME,NAME]
 
 Each contender runs in a process of its own for a few seconds, in turn, so that a shared machine's drift falls on all.
 b18 is the benchmark shape: 50 257 ids, width 256, 6 layers, 4 heads of 64, 1 key-value head, hidden 1024, window 128,
-five local to one global; 8 sequences of 256 tokens.
+five local to one global; 8 sequences of 256 tokens. "plain" is the same model as one would write it first: eager, full
+logits, torch's default AdamW. What is compiled is compiled before the clock starts. bf16 is only for a processor that
+multiplies it: elsewhere it is emulated, for everybody.
 """
 
 import argparse
@@ -15,6 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gemmazero.runtime import wait_politely
+from results import write_results
+
+if TYPE_CHECKING:
+    import torch
 
 SHAPES = {
     "b18": {
@@ -30,11 +39,16 @@ SHAPES = {
 }  # fmt: skip
 BATCHES = {"b18": (8, 256), "270m": (1, 512)}
 CONTENDERS = (
-    "gemmazero bf16",
     "gemmazero fp32",
+    "gemmazero fp32 compiled",
+    "gemmazero bf16",
+    "gemmazero bf16 compiled",
     "gemmazero bf16 adamw8bit checkpointing",
-    "transformers sdpa bf16",
+    "plain fp32",
     "transformers sdpa fp32",
+    "transformers sdpa fp32 compiled",
+    "transformers sdpa bf16",
+    "transformers sdpa bf16 compiled",
 )
 STEPS = 4
 
@@ -43,27 +57,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="b18")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--contender", choices=CONTENDERS)
+    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="names, with commas")
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         print(json.dumps(measure(options.contender, options.shape)))
         return
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in options.contenders.split(",")}
     for _ in range(options.rounds):
-        for name in CONTENDERS:
+        for name, rounds in results.items():
             command = [sys.executable, __file__, "--shape", options.shape, "--contender", name]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            results[name].append(json.loads(output))
-    print(f"{options.shape}, median of {options.rounds} interleaved rounds of {STEPS} steps")
+            rounds.append(json.loads(output))
+    rows = []
     for name, rounds in results.items():
         speeds = [result["tokens_per_second"] for result in rounds]
         memory = max(result["peak_megabytes"] for result in rounds)
-        print(f"{name:42} {statistics.median(speeds):8.0f} tokens/s  (best {max(speeds):.0f})  {memory:6.0f} MB")
+        rows.append({
+            "name": name,
+            "tokens_per_second": round(statistics.median(speeds)),
+            "slowest": round(min(speeds)),
+            "fastest": round(max(speeds)),
+            "peak_megabytes": round(memory),
+        })  # fmt: skip
+        print(f"{name:42} {statistics.median(speeds):8.0f} tokens/s  "
+              f"({min(speeds):.0f} to {max(speeds):.0f})  {memory:6.0f} MB")  # fmt: skip
+    size, length = BATCHES[options.shape]
+    settings = {"batch": size, "sequence": length, "steps": STEPS, "rounds": options.rounds}
+    write_results(f"training_step_{options.shape}", rows, settings)
 
 
 def measure(contender: str, shape: str) -> dict[str, float]:
     """Tokens a second of the median step, and the process's peak memory."""
-    step = (ours if contender.startswith("gemmazero") else transformers)(contender, shape)
+    wait_politely()
+    kind, *how = contender.split()
+    step = {"gemmazero": ours, "plain": plain, "transformers": transformers}[kind](set(how), shape)
+    step()
     step()
     seconds = []
     for _ in range(STEPS):
@@ -77,7 +106,7 @@ def measure(contender: str, shape: str) -> dict[str, float]:
     }
 
 
-def ours(contender: str, shape: str) -> Callable[[], object]:
+def ours(how: set[str], shape: str) -> Callable[[], object]:
     """The real Trainer, on random tokens."""
     import torch
 
@@ -99,15 +128,30 @@ def ours(contender: str, shape: str) -> Callable[[], object]:
     model.initialize(torch.Generator().manual_seed(0))
     config = TrainConfig(
         batch_size=batch, micro_batch_size=batch, sequence_length=length,
-        precision="bf16" if "bf16" in contender else "fp32",
-        optimizer="adamw8bit" if "adamw8bit" in contender else "adamw",
-        gradient_checkpointing="checkpointing" in contender,
+        precision="bf16" if "bf16" in how else "fp32", optimizer="adamw8bit" if "adamw8bit" in how else "adamw",
+        gradient_checkpointing="checkpointing" in how, compile="compiled" in how,
     )  # fmt: skip
     trainer = Trainer(model, RandomBatches(), config, torch.device("cpu"))  # type: ignore[arg-type]
     return lambda: trainer.apply(trainer.attempt())
 
 
-def transformers(contender: str, shape: str) -> Callable[[], object]:
+def plain(_: set[str], shape: str) -> Callable[[], object]:
+    """Our model as a first version would train it."""
+    import torch
+
+    from gemmazero.config import ModelConfig
+    from gemmazero.model.gemma import Gemma
+
+    batch, length = BATCHES[shape]
+    model = Gemma(ModelConfig.from_json({"model_type": "gemma3_text"} | SHAPES[shape]))
+    model.initialize(torch.Generator().manual_seed(0))
+    tokens = torch.randint(50_257, (batch, length + 1))
+    return stepping(model, lambda: torch.nn.functional.cross_entropy(
+        model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()
+    ))  # fmt: skip
+
+
+def transformers(how: set[str], shape: str) -> Callable[[], object]:
     """The same model and step as its documentation has one write it: full logits, torch's default AdamW."""
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
@@ -116,13 +160,25 @@ def transformers(contender: str, shape: str) -> Callable[[], object]:
     torch.manual_seed(0)
     model = Gemma3ForCausalLM(Gemma3TextConfig(**SHAPES[shape]))
     model.config._attn_implementation = "sdpa"
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     tokens = torch.randint(50_257, (batch, length))
+    run = torch.compile(model) if "compiled" in how else model
+
+    def loss() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in how):
+            nats: torch.Tensor = run(tokens, labels=tokens).loss
+        return nats
+
+    return stepping(model, loss)
+
+
+def stepping(model: "torch.nn.Module", loss: "Callable[[], torch.Tensor]") -> Callable[[], object]:
+    """An optimizer step with all that torch does of itself."""
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in contender):
-            loss = model(tokens, labels=tokens).loss
-        loss.backward()
+        loss().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

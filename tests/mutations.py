@@ -98,7 +98,7 @@ MUTATIONS = (
              "tests/data/test_token_reader.py"),
     Mutation("a damaged file of the Hub is believed", "hub.py", "if _is_as_listed(path, entry):", "if True:",
              "tests/data/test_hub_tokenizer.py"),
-    Mutation("copies that would leak stay", "data/corpus.py", "return once(digests) & ~is_held_out", "return once(digests)",
+    Mutation("copies that would leak stay", "data/corpus.py", "return seen.add(digests) & ~is_held_out", "return seen.add(digests)",
              "tests/data/test_corpus.py"),
     Mutation("who goes on writes again what is written", "data/shard_writer.py", "ids[self._written - self.tokens :]",
              "ids[0:]", "tests/data/test_shard_writer.py"),

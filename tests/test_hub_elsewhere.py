@@ -1,9 +1,7 @@
 """The same laws against another loopback Hub, where there is one beside the repository: in LFS and in Xet mode."""
 
 import json
-import os
 import signal
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,13 +13,10 @@ import pytest
 
 import gemmazero
 from hub_world import HEAVY, REPO, World, difference_of
+from other_hub import environment_of, needs_other_hub, other_hub
 from tiny_run import SETTINGS
 
-TOOL = Path(__file__).parents[2] / "shared" / "tools" / "hub"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not TOOL.is_dir(), reason="there is no other loopback Hub beside the repository"),
-]
+pytestmark = [pytest.mark.slow, needs_other_hub]
 SOME_LOGITS = f"""
 import torch
 from transformers import AutoModelForCausalLM
@@ -39,25 +34,14 @@ class Elsewhere:
     xet: bool
 
     def environment(self, home: Path, *, token: str, **more: str) -> dict[str, str]:  # noqa: ARG002 - it has its own
-        quick = {"HF_HUB_ETAG_TIMEOUT": "3", "HF_HUB_DOWNLOAD_TIMEOUT": "3", "GEMMAZERO_HUB_TIMEOUT": "5"}
-        retries = {"MAX_ATTEMPTS": "2", "BASE_DELAY": "100ms"}
-        quick |= {f"HF_XET_CLIENT_RETRY_{name}": value for name, value in retries.items()}
-        quick |= {"HF_XET_CLIENT_READ_TIMEOUT": "3s"}
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        return ours | self.process.env(home, token="hf_testwrite", xet=self.xet) | quick | more
+        return environment_of(self.process, home, token="hf_testwrite", xet=self.xet) | more
 
 
 @pytest.fixture(params=["lfs", "xet"])
 def there(request: pytest.FixtureRequest, tmp_path: Path, tiny_data: Path, tiny_preset: Path) -> Iterator[World]:
-    sys.path.insert(0, str(TOOL))
-    try:
-        from hubserver import HubProcess
-    finally:
-        sys.path.remove(str(TOOL))
-    with HubProcess(tmp_path / "hub") as process:
-        if request.param == "xet":
-            process.control.config(xet="cas")
-        yield World(tmp_path, Elsewhere(process, request.param == "xet"), tiny_preset, tiny_data)  # type: ignore[arg-type]
+    is_xet = request.param == "xet"
+    with other_hub(tmp_path / "hub", xet=is_xet) as process:
+        yield World(tmp_path, Elsewhere(process, is_xet), tiny_preset, tiny_data)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

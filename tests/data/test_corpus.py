@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Iterable
 from itertools import permutations
 
@@ -5,7 +6,8 @@ import pytest
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data import corpus
-from gemmazero.data.corpus import Reading
+from gemmazero.data.corpus import Reading, readings
+from gemmazero.data.seen import DIGEST_BYTES
 from gemmazero.data.sources import Splits
 from gemmazero.errors import DataError
 
@@ -22,14 +24,10 @@ class Read:
         second = None if validation is None else list(validation)
         splits = Splits("stories", lambda: iter(first), (lambda: iter(second)) if second is not None else None)
         config = PrepareConfig(**options)  # type: ignore[arg-type]
-        held_out_below, self.times = None, 0
-        while True:
+        self.times = 0
+        for self.reading in readings(splits, config, None):
             self.times += 1
-            self.reading = Reading(splits, config, held_out_below)
             self.blocks = list(self.reading.blocks())
-            if self.reading.settled == self.reading.held_out_below:
-                break
-            held_out_below = self.reading.settled
         self.train = [text for block in self.blocks for text in block.texts["train"]]
         self.validation = [text for block in self.blocks for text in block.texts["validation"]]
 
@@ -77,6 +75,25 @@ def test_copies_that_are_kept_are_never_on_both_sides() -> None:
     assert len(read.train + read.validation) == 200
     assert not set(read.train) & set(read.validation)
     assert read.reading.duplicates == 0
+
+
+@pytest.mark.parametrize("keep_duplicates", [False, True])
+def test_documents_are_remembered_only_where_copies_are_left_out(
+    keep_duplicates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "BLOCK_BYTES", 2**13)
+    count, first, last = 8000, 0, 0
+    splits = Splits("stories", lambda: (f"document {number:05d}" for number in range(count)))
+    blocks = Reading(splits, PrepareConfig(keep_duplicates=keep_duplicates)).blocks()
+    tracemalloc.start()
+    try:
+        for _ in blocks:
+            last, _ = tracemalloc.get_traced_memory()
+            first = first or last
+    finally:
+        tracemalloc.stop()
+    remembered = last - first > DIGEST_BYTES * count / 2
+    assert remembered != keep_duplicates
 
 
 @pytest.mark.parametrize("fraction", [1e-9, 0.5, 0.999])

@@ -22,7 +22,9 @@ def shard(folder: Path, number: int, split: str = "train") -> Shard:
     data = bytes([number]) * 9
     name = f"{split}-{number:05d}.bin"
     (folder / name).write_bytes(data)
-    return Shard(name=name, bytes=9, sha256=hashlib.sha256(data).hexdigest(), documents=number, tokens=10 * number)
+    return Shard(
+        name=name, bytes=9, sha256=hashlib.sha256(data).hexdigest(), documents_before=number, tokens_before=10 * number
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reading import training
 
 from gemmazero.data import json_reader
-from gemmazero.data.documents import Reading
+from gemmazero.data.documents import Layout
 from gemmazero.errors import DataError
 
 
@@ -43,14 +43,14 @@ _VALUES = st.recursive(
 @given(text=st.text(st.characters(exclude_categories=())), others=st.dictionaries(st.text(max_size=5), _VALUES))
 def test_line_means_what_the_standard_library_reads_in_it(text: str, others: dict[str, object]) -> None:
     line = json.dumps(others | {"text": text}).encode() + b"\n"
-    assert list(json_reader.read_json_lines(io.BytesIO(line), "it", Reading("text"))) == [
+    assert list(json_reader.read_json_lines(io.BytesIO(line), "it", Layout("text"))) == [
         None if any("\ud800" <= letter <= "\udfff" for letter in json.loads(line)["text"]) else text
     ]
 
 
 def test_of_a_key_given_twice_the_last_value_counts() -> None:
     line = io.BytesIO(b'{"text": "a", "text": "b"}\n{"text": 1, "text": "b", "more": NaN}')
-    assert list(json_reader.read_json_lines(line, "it", Reading("text"))) == ["b", "b"]
+    assert list(json_reader.read_json_lines(line, "it", Layout("text"))) == ["b", "b"]
 
 
 def test_line_of_json_beyond_the_limit_is_refused_before_it_is_read_to_its_end(tmp_path: Path) -> None:

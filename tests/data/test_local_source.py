@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 from pathlib import Path
@@ -6,8 +7,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from reading import json_lines, training
+from test_compression import zstd
 
 from gemmazero.config import PrepareConfig
+from gemmazero.data.prepare import prepare
 from gemmazero.data.sources import Splits, open_source
 from gemmazero.errors import DataError, UsageError
 
@@ -80,12 +83,37 @@ def test_document_of_invalid_unicode_is_none_and_its_neighbours_stay(tmp_path: P
     assert training(tmp_path) == [None, None, "good", None, None, "😀", "good", None]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "txt", "jsonl.gz", "csv.zst"])
+def test_file_in_utf16_is_told_as_such(tmp_path: Path, ending: str, encoding: str) -> None:
+    data = '\ufeff{"text": "a"}\n{"text": "b"}\n'.encode(encoding)
+    packed = {"gz": gzip.compress, "zst": zstd}.get(ending.rpartition(".")[2], bytes)(data)
+    (tmp_path / f"s.{ending}").write_bytes(packed)
+    with pytest.raises(DataError, match=rf's\.{ending}" is written in UTF-16') as error:
+        training(tmp_path / f"s.{ending}")
+    assert "iconv -f utf-16" in error.value.hint
+    (tmp_path / "t.txt").write_text("one\ntwo")
+    with pytest.raises(DataError, match="UTF-16"):
+        training(tmp_path, document_separator="\n")
+
+
 def test_file_of_another_kind_and_folder_without_text_list_the_kinds(tmp_path: Path) -> None:
     (tmp_path / "data.xyz").write_text("text")
     for path in (tmp_path, tmp_path / "data.xyz"):
         with pytest.raises(DataError) as error:
             open_source(str(path), CONFIG)
         assert ".csv, .json, .jsonl, .md, .parquet, .txt, each also with .gz or .zst" in error.value.hint
+
+
+def test_data_folder_is_no_source_and_text_beside_a_manifest_is(tmp_path: Path) -> None:
+    source = json_lines(tmp_path / "s.jsonl", ["a", "b"])
+    prepare(str(source), tmp_path / "out", PrepareConfig(tokenizer="bytes"))
+    with pytest.raises(DataError, match="is a data folder") as error:
+        training(tmp_path / "out")
+    assert error.value.hint == f"gemmazero train --data {tmp_path / 'out'}"
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "manifest.json").write_text('["one", "two"]')
+    assert training(tmp_path / "texts") == ["one", "two"]
 
 
 @pytest.mark.parametrize("name", ["s.txt", "s.jsonl", "s.parquet", "s.csv", "s.json.gz", "s.txt.zst"])

@@ -21,7 +21,7 @@ def write(folder: Path, documents: list[list[int]], block: int, finished: list[S
         for start in range(0, len(documents), block):
             some = documents[start : start + block]
             shards += writer.append(np.concatenate(some), len(some))
-        assert writer.documents == len(documents) + (finished[-1].documents if finished else 0)
+        assert writer.documents == len(documents) + (finished[-1].documents_before if finished else 0)
     return shards
 
 
@@ -48,8 +48,8 @@ def test_who_goes_on_after_any_finished_file_writes_the_same(block: int, then: i
         for shard in shards[:kept]:
             (folder / shard.name).write_bytes((tmp_path / "whole" / shard.name).read_bytes())
         last = shards[kept - 1]
-        assert last.tokens == sum(map(len, DOCUMENTS[: last.documents])) <= 8 * kept
-        write(folder, DOCUMENTS[last.documents :], then, shards[:kept])
+        assert last.tokens_before == sum(map(len, DOCUMENTS[: last.documents_before])) <= 8 * kept
+        write(folder, DOCUMENTS[last.documents_before :], then, shards[:kept])
         assert tokens(folder) == tokens(tmp_path / "whole")
 
 

@@ -32,6 +32,13 @@ def test_text_is_one_document_and_an_object_begins_json_lines(monkeypatch: pytes
         assert list(fed(monkeypatch, data, **options).load().training()) == documents
 
 
+@pytest.mark.parametrize("options", [{}, {"document_separator": "--"}])
+def test_utf16_is_told_as_such(monkeypatch: pytest.MonkeyPatch, options: dict[str, str]) -> None:
+    splits = fed(monkeypatch, "one--two".encode("utf-16"), **options).load()
+    with pytest.raises(DataError, match="standard input is written in UTF-16"):
+        list(splits.training())
+
+
 def test_standard_input_is_known_by_its_content(monkeypatch: pytest.MonkeyPatch) -> None:
     source = fed(monkeypatch, b"Once")
     assert source.name == "stdin"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gemmazero.config import PrepareConfig
-from gemmazero.data.corpus import Block, Reading
+from gemmazero.data.corpus import Block, Reading, readings
 from gemmazero.data.encoders import Encoders
 from gemmazero.data.events import PrepareEvent, SampleChosen, Sampled, Tokenized, TokenizerMade
 from gemmazero.data.journal import Journal
@@ -50,12 +50,10 @@ def assembling(
     tokenizer = tokenizer or (yield from _trained(folder, journal, splits, config))
     yield TokenizerMade(tokenizer.name, tokenizer.vocab_size)
     processes = config.workers or available_cores()
-    while True:
-        reading = Reading(splits, config, journal.held_out_below)
+    for reading in readings(splits, config, journal.held_out_below):
         written = yield from _tokenizing(folder, journal, reading, tokenizer, processes, tokens_a_file)
-        if reading.settled == reading.held_out_below:
-            break
-        journal.forget_shards(reading.settled)
+        if reading.settled != reading.held_out_below:
+            journal.forget_shards(reading.settled)
     totals = written.splits
     if totals["train"].tokens < 2:
         raise DataError(f'"{source.name}" gives no tokens to train on', "--tokenizer names another tokenizer")
@@ -91,23 +89,18 @@ def _trained(
         kept = Tokenizer.load(folder)
         kept.name = spec
         return kept
-    held_out_below = None
-    while True:
-        reading, sample = Reading(splits, config, held_out_below), TrainingSample(config.seed)
-        documents = text_bytes = 0
+    for reading in readings(splits, config, None):
+        sample, documents, text_bytes = TrainingSample(config.seed), 0, 0
         for block in reading.blocks():
             for text in block.texts["train"]:
                 sample.add(text)
             documents += sum(map(len, block.texts.values()))
             text_bytes += sum(block.text_bytes.values())
             yield Sampled(documents, text_bytes)
-        held_out_below = reading.settled
-        if held_out_below == reading.held_out_below:
-            break
     yield SampleChosen(sample.text_bytes)
     tokenizer = make_tokenizer(spec, sample.texts, turn_tokens=config.turn_tokens)
     tokenizer.save(folder)
-    journal.keep_tokenizer(TOKENIZER_FILES, held_out_below)
+    journal.keep_tokenizer(TOKENIZER_FILES, reading.held_out_below)
     return tokenizer
 
 

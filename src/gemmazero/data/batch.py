@@ -1,6 +1,6 @@
 """Batch: the tokens of one optimizer step; Passage: the same, and where it was read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,10 +27,17 @@ class Batch:
         """The batch; ``end_id`` ends its documents, None where attention does not stop there."""
         return cls(ids, targets, None if end_id is None else document_numbers(ids, end_id))
 
-    def part(self, start: int, stop: int, device: torch.device) -> "Batch":
-        """The windows from ``start`` up to ``stop``, on ``device``."""
-        documents = None if self.documents is None else self.documents[start:stop].to(device)
-        return Batch(self.ids[start:stop].to(device), self.targets[start:stop].to(device), documents)
+    def micro_batches(self, size: int, device: torch.device, *, rank: int = 0, ranks: int = 1) -> Iterator["Batch"]:
+        """The windows that are process ``rank``'s of ``ranks``, ``size`` at a time at most, on ``device``.
+
+        Those of all processes, one after the other, are the whole batch; no process has more than one window more
+        than another.
+        """
+        first, last = (len(self.ids) * number // ranks for number in (rank, rank + 1))
+        for start in range(first, last, size):
+            rows = slice(start, min(start + size, last))
+            documents = None if self.documents is None else self.documents[rows].to(device)
+            yield Batch(self.ids[rows].to(device), self.targets[rows].to(device), documents)
 
 
 @dataclass(frozen=True)

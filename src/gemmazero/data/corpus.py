@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.seen import DIGEST_BYTES, Digests, Seen
-from gemmazero.data.shards import SPLITS, Split
+from gemmazero.data.shards import Split
 from gemmazero.data.sources import Documents, Splits
 from gemmazero.errors import DataError
 
@@ -47,6 +47,19 @@ class _Stretch:
         return np.ascontiguousarray(octets[:, :8]).view("<u8")[:, 0]
 
 
+def readings(splits: Splits, config: PrepareConfig, held_out_below: int | None) -> Iterator["Reading"]:
+    """The source to be read once, and again where that left one side empty: of the last one all is right.
+
+    The blocks of each are to be taken to their end. The arguments are those of ``Reading``.
+    """
+    while True:
+        reading = Reading(splits, config, held_out_below)
+        yield reading
+        if reading.settled == reading.held_out_below:
+            return
+        held_out_below = reading.settled
+
+
 class Reading:
     """A source read once, from its first document to its last. The counts are complete when ``blocks`` has ended.
 
@@ -74,7 +87,7 @@ class Reading:
 
     @property
     def settled(self) -> int:
-        """The ``held_out_below`` to read again with, where it differs: two different documents leave no side empty."""
+        """What ``held_out_below`` should have been: two different documents leave no side empty."""
         if not self._is_divided or self._training_documents < 2:
             return self.held_out_below
         return min(max(self.held_out_below, self._smallest + 1), self._largest)
@@ -85,10 +98,11 @@ class Reading:
         A lone document is divided by position: its end is held out. Raises DataError where no training text is left.
         """
         held_out = Seen()
-        for stretch in self._kept(self._splits.validation, self._once(held_out)) if self._splits.validation else ():
-            yield _block(stretch, np.ones(len(stretch.texts), bool))
+        if self._splits.validation:
+            for stretch in self._kept(self._splits.validation, self._of_validation(held_out)):
+                yield _block(stretch, np.ones(len(stretch.texts), bool))
         first: list[_Stretch] = []  # until a second document shows that its first is not alone
-        for stretch in self._kept(self._splits.training, self._not_in(held_out)):
+        for stretch in self._kept(self._splits.training, self._of_training(held_out)):
             self._training_documents += len(stretch.texts)
             if self._is_divided:
                 self._smallest = min(self._smallest, int(stretch.positions.min()))
@@ -104,21 +118,20 @@ class Reading:
         if not self._training_documents:
             raise self._nothing_left()
 
-    def _once(self, seen: Seen) -> _Choice:
-        def choose(digests: Digests) -> NDArray[np.bool_]:
-            is_new = seen.add(digests)
-            return is_new | self._config.keep_duplicates
+    def _of_validation(self, held_out: Seen) -> _Choice:
+        """All of them become known as held out; each is kept once, its copies where they are asked for."""
+        return lambda digests: held_out.add(digests) | self._config.keep_duplicates
 
-        return choose
-
-    def _not_in(self, held_out: Seen) -> _Choice:
-        """Of the training documents those that are not in the source's own validation split, each once."""
-        once, repeated = self._once(Seen()), Seen()
+    def _of_training(self, held_out: Seen) -> _Choice:
+        """Those that are not in the source's own validation split; likewise. Copies that are kept cost no memory."""
+        seen, repeated = Seen(), Seen()
 
         def choose(digests: Digests) -> NDArray[np.bool_]:
             is_held_out = held_out.holds(digests)
             self.validation_in_training += int(repeated.add(digests[is_held_out]).sum())
-            return once(digests) & ~is_held_out
+            if self._config.keep_duplicates:
+                return ~is_held_out
+            return seen.add(digests) & ~is_held_out
 
         return choose
 
@@ -172,8 +185,11 @@ class Reading:
 
 
 def _block(stretch: _Stretch, is_held_out: NDArray[np.bool_]) -> Block:
-    sides = dict(zip(SPLITS, (stretch.of(~is_held_out), stretch.of(is_held_out)), strict=True))
-    return Block({split: side.texts for split, side in sides.items()}, {s: sum(x.sizes) for s, x in sides.items()})
+    train, validation = stretch.of(~is_held_out), stretch.of(is_held_out)
+    return Block(
+        {"train": train.texts, "validation": validation.texts},
+        {"train": sum(train.sizes), "validation": sum(validation.sizes)},
+    )
 
 
 def _cut(text: str, fraction: float) -> Block:

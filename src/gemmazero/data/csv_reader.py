@@ -4,13 +4,13 @@ import csv
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from gemmazero.data.documents import BYTE_ORDER_MARK, LARGEST_RECORD, Reading, if_unicode, no_column
+from gemmazero.data.documents import BYTE_ORDER_MARK, LARGEST_RECORD, Layout, if_unicode, no_column
 from gemmazero.errors import DataError
 
 _WRITE_AGAIN = "write it again with commas between fields, and quotes around text"
 
 
-def read_csv(file: BinaryIO, where: str, reading: Reading) -> Iterator[str | None]:
+def read_csv(file: BinaryIO, where: str, layout: Layout) -> Iterator[str | None]:
     """The field under the column of each row, exactly as it stands; blank lines are none.
 
     Raises DataError for a row of more than ``LARGEST_RECORD`` bytes, of other fields than the header names, or with
@@ -21,9 +21,9 @@ def read_csv(file: BinaryIO, where: str, reading: Reading) -> Iterator[str | Non
     rows = csv.reader(lines, strict=True)
     try:
         header = next(rows, [])
-        if reading.column not in header:
-            raise no_column(reading.column, header, where)
-        place = header.index(reading.column)
+        if layout.column not in header:
+            raise no_column(layout.column, header, where)
+        place = header.index(layout.column)
         lines.bytes_since_row = 0
         for row in rows:
             lines.bytes_since_row = 0

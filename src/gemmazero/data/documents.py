@@ -1,15 +1,17 @@
 """Documents: how they come, in splits, from a source, and what is no document."""
 
+import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedReader
+from typing import BinaryIO, cast
 
 from gemmazero.errors import DataError
 
 Documents = Callable[[], Iterator[str | None]]
 """Reads a split from its beginning, each time it is called; None stands for a document that is not valid Unicode."""
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = codecs.BOM_UTF8
 LARGEST_TEXT = 2**26  # bytes of one document in a file of text
 LARGEST_RECORD = 2**24  # bytes of one line or record that is to be parsed
 MOST_BRACKETS = 2**20  # of the objects and lists of a JSON record
@@ -40,14 +42,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What is a document in a file: the text under ``column``, or what stands between two ``separator``."""
+class Layout:
+    """Where the documents stand in a file: the text under ``column``, or what stands between two ``separator``."""
 
     column: str
     separator: bytes | None = None
 
 
-Reader = Callable[[BinaryIO, str, Reading], Iterator[str | None]]
+Reader = Callable[[BinaryIO, str, Layout], Iterator[str | None]]
 """The documents of one open file; the text tells an error what is being read. Raises DataError."""
 
 
@@ -57,6 +59,12 @@ def decoded(data: bytes) -> str | None:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return None
+
+
+def refuse_utf16(file: BinaryIO, where: str) -> None:
+    """Raises DataError where a file begins with the byte order mark of UTF-16: nothing in it is UTF-8."""
+    if cast(BufferedReader, file).peek(2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{where} is written in UTF-16, not in UTF-8", "iconv -f utf-16 -t utf-8 converts it")
 
 
 def if_unicode(text: str) -> str | None:

@@ -99,7 +99,7 @@ class Journal:
         return ""
 
     def _is_finished(self, shard: Shard) -> bool:
-        counts = (shard.documents, shard.tokens)
+        counts = (shard.documents_before, shard.tokens_before)
         return all(type(count) is int and count >= 0 for count in counts) and self._is_there(
             shard.name, FileFacts(bytes=shard.bytes, sha256=shard.sha256)
         )

@@ -13,7 +13,7 @@ from gemmazero.data.documents import (
     BYTE_ORDER_MARK,
     LARGEST_RECORD,
     MOST_BRACKETS,
-    Reading,
+    Layout,
     decoded,
     if_unicode,
     no_column,
@@ -25,7 +25,7 @@ _NO_SPACE = re.compile(r"[^ \t\r\n]")
 _KINDS = {dict: "an object", list: "a list", bool: "true or false"}
 
 
-def read_json_lines(file: BinaryIO, where: str, reading: Reading) -> Iterator[str | None]:
+def read_json_lines(file: BinaryIO, where: str, layout: Layout) -> Iterator[str | None]:
     """The text under the column of the object on each line. A byte order mark and blank lines are none.
 
     Raises DataError for any other line.
@@ -35,7 +35,7 @@ def read_json_lines(file: BinaryIO, where: str, reading: Reading) -> Iterator[st
             len(line) > MOST_BRACKETS and line.count(b"[") + line.count(b"{") > MOST_BRACKETS
         ):
             raise DataError(f"line {number} of {where} holds too much", "put each document on a line of its own")
-        document = _text_at_once(line, reading.column)
+        document = _text_at_once(line, layout.column)
         if document is not None:
             yield document
             continue
@@ -43,10 +43,10 @@ def read_json_lines(file: BinaryIO, where: str, reading: Reading) -> Iterator[st
         if text is None:
             yield None
         elif text.strip():
-            yield _text_of_line(text, reading.column, f"line {number} of {where}")
+            yield _text_of_line(text, layout.column, f"line {number} of {where}")
 
 
-def read_json(file: BinaryIO, where: str, reading: Reading) -> Iterator[str | None]:
+def read_json(file: BinaryIO, where: str, layout: Layout) -> Iterator[str | None]:
     """The texts of a list of objects or of texts, of objects one after another, or of one object of columns.
 
     Of an object it is the text under the column; of one that is no item of a list it may be a list of texts. Bytes
@@ -57,14 +57,14 @@ def read_json(file: BinaryIO, where: str, reading: Reading) -> Iterator[str | No
     while values.next() is not None:
         if values.next() == "[":
             for number, item in enumerate(values.items(), 1):
-                yield _text(item, reading.column, f"item {number} of {where}")
+                yield _text(item, layout.column, f"item {number} of {where}")
         else:
             value = values.take()
-            column = value.get(reading.column) if isinstance(value, dict) else None
+            column = value.get(layout.column) if isinstance(value, dict) else None
             if isinstance(column, list):
-                yield from (_text(text, reading.column, where) for text in column)
+                yield from (_text(text, layout.column, where) for text in column)
             else:
-                yield _text(value, reading.column, where)
+                yield _text(value, layout.column, where)
 
 
 class _Values:

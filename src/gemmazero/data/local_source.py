@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.compression import COMPRESSIONS, opened, reading
-from gemmazero.data.documents import Documents, Reading, Source, Splits
+from gemmazero.data.documents import Documents, Layout, Source, Splits, refuse_utf16
 from gemmazero.data.formats import PARQUET, READABLE, READERS, TEXT, TOKENS, format_of
+from gemmazero.data.shards import MANIFEST, split_of
 from gemmazero.data.text_reader import separator_bytes
 from gemmazero.data.token_reader import read_tokens
 from gemmazero.data.tokenizer import make_tokenizer
@@ -31,6 +32,8 @@ def open_local(path: Path, config: PrepareConfig) -> Source:
         if config.document_separator is not None:
             raise UsageError("--document-separator is for text, and documents of ids end with an id", "leave it out")
         return _source(path, tokens, _token_reading(path, config))
+    if (path / MANIFEST).is_file() and any(split_of(file.name) for file in path.iterdir()):
+        raise DataError(f'"{path}" is a data folder: its text is tokens already', f"gemmazero train --data {path}")
     files = _readable_files(path) if path.is_dir() else [path]
     unreadable = [file for file in files if format_of(file) not in READERS]
     if unreadable or not files:
@@ -38,7 +41,7 @@ def open_local(path: Path, config: PrepareConfig) -> Source:
         raise DataError(what, f"the files that can be read are {READABLE}")
     if config.document_separator is not None and not any(format_of(file) in TEXT for file in files):
         raise UsageError(f'--document-separator is for .txt and .md files, and "{path}" has none', "leave it out")
-    return _source(path, files, _text_reading(config))
+    return _source(path, files, _text_reading(config, is_alone=len(files) == 1))
 
 
 def token_files(path: Path) -> list[Path]:
@@ -69,10 +72,16 @@ def _source(path: Path, files: list[Path], read: _Read) -> Source:
     return Source(name, _fingerprint(path, files), lambda: splits)
 
 
-def _text_reading(config: PrepareConfig) -> _Read:
+def _text_reading(config: PrepareConfig, *, is_alone: bool) -> _Read:
     separator = config.document_separator
-    asked = Reading(config.text_column, None if separator is None else separator_bytes(separator))
-    return lambda file, path: READERS[format_of(path)](file, f'"{path}"', asked)
+    layout = Layout(config.text_column, None if separator is None else separator_bytes(separator))
+
+    def read(file: BinaryIO, path: Path) -> Iterator[str | None]:
+        if is_alone or separator is not None or format_of(path) not in TEXT:  # else one document of many is invalid
+            refuse_utf16(file, f'"{path}"')
+        return READERS[format_of(path)](file, f'"{path}"', layout)
+
+    return read
 
 
 def _token_reading(path: Path, config: PrepareConfig) -> _Read:

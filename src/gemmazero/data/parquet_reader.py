@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from gemmazero.data.documents import Reading, decoded, no_column
+from gemmazero.data.documents import Layout, decoded, no_column
 from gemmazero.errors import DataError
 
 _BUFFER = 2**20
@@ -11,18 +11,18 @@ _ROWS_A_BATCH = 16  # a dictionary of one long text can make every row of it as 
 _UNSUSPICIOUS, _LARGEST_EXPANSION = 2**26, 100  # bytes of a row group, and how many times its compressed ones
 
 
-def read_parquet(file: BinaryIO, where: str, reading: Reading) -> Iterator[str | None]:
+def read_parquet(file: BinaryIO, where: str, layout: Layout) -> Iterator[str | None]:
     """The text of each row; null is empty. ``file`` must be able to seek. Raises DataError."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
     try:
         with ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:  # else it holds a row group at once
-            if reading.column not in table.schema_arrow.names:
-                raise no_column(reading.column, table.schema_arrow.names, where)
-            _refuse_bomb(where, reading.column, table.metadata)
-            for batch in table.iter_batches(_ROWS_A_BATCH, columns=[reading.column]):
-                yield from texts(batch.column(reading.column), reading.column, where)
+            if layout.column not in table.schema_arrow.names:
+                raise no_column(layout.column, table.schema_arrow.names, where)
+            _refuse_bomb(where, layout.column, table.metadata)
+            for batch in table.iter_batches(_ROWS_A_BATCH, columns=[layout.column]):
+                yield from texts(batch.column(layout.column), layout.column, where)
     except (pyarrow.ArrowException, ValueError) as error:
         raise DataError(f"cannot read {where}: {error}", "copy it again from where it came from") from error
 

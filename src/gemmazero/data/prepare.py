@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Generator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,7 @@ def preparing(
         if journal.started_over:
             yield StartedOver(journal.started_over)
         if journal.is_begun:
-            yield Continued(len([*chain(*journal.shards.values())]) * tokens_a_file)
+            yield Continued(sum(map(len, journal.shards.values())) * tokens_a_file)
         try:
             manifest = yield from assembling(
                 unfinished, journal, opened, config, _options(config), tokenizer, tokens_a_file
@@ -100,8 +99,7 @@ def _existing(folder: Path, overwrite: bool) -> Manifest | None:
     if overwrite:
         _refuse_foreign_files(folder)
         return None
-    train, _ = (TokenShards(folder, split) for split in SPLITS)
-    return train.manifest
+    return Manifest.read(folder)
 
 
 def _refuse_foreign_files(folder: Path) -> None:

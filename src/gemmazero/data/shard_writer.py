@@ -20,22 +20,23 @@ TOKENS_A_FILE = 2**24
 class Shard:
     """A full token file that the disk holds.
 
-    ``documents`` and ``tokens`` say where the block begins in which it ended: who goes on with the next file leaves
-    out so many documents, which have so many tokens.
+    It ended within a block of documents. ``documents_before`` and ``tokens_before`` that block are all that who goes on
+    with the next file may leave out.
     """
 
     name: str
     bytes: int
     sha256: str
-    documents: int
-    tokens: int
+    documents_before: int
+    tokens_before: int
 
 
 class ShardWriter:
     """Writes the tokens of one split: ``train-00000.bin``, ``train-00001.bin``, … of ``tokens_a_file`` ids each.
 
     A context manager; ``files`` is complete when it is left. ``finished`` are the files that are there already, the
-    first ones; the documents that the last of them leaves out are not to be appended again.
+    first ones; ``documents`` and ``tokens`` count what was appended, beginning with what the last of them lets us leave
+    out: that is not to be appended again.
     """
 
     def __init__(
@@ -48,8 +49,8 @@ class ShardWriter:
         tokens_a_file: int = TOKENS_A_FILE,
     ) -> None:
         self.files = {shard.name: FileFacts(bytes=shard.bytes, sha256=shard.sha256) for shard in finished}
-        self.documents = finished[-1].documents if finished else 0
-        self.tokens = finished[-1].tokens if finished else 0
+        self.documents = finished[-1].documents_before if finished else 0
+        self.tokens = finished[-1].tokens_before if finished else 0
         self._folder, self._split, self._vocab_size, self._tokens_a_file = folder, split, vocab_size, tokens_a_file
         self._written = len(finished) * tokens_a_file
         self._dtype = token_dtype(vocab_size)
@@ -74,7 +75,8 @@ class ShardWriter:
             if self._written % self._tokens_a_file == 0:
                 name, facts = self._finish()
                 finished.append(Shard(
-                    name=name, bytes=facts.bytes, sha256=facts.sha256, documents=self.documents, tokens=self.tokens
+                    name=name, bytes=facts.bytes, sha256=facts.sha256,
+                    documents_before=self.documents, tokens_before=self.tokens,
                 ))  # fmt: skip
         self.documents += documents
         self.tokens += len(ids)

@@ -11,7 +11,7 @@ from io import BufferedReader, RawIOBase
 
 from gemmazero.config import PrepareConfig
 from gemmazero.data.compression import reading
-from gemmazero.data.documents import BYTE_ORDER_MARK, Reader, Reading, Source, Splits
+from gemmazero.data.documents import BYTE_ORDER_MARK, Layout, Reader, Source, Splits, refuse_utf16
 from gemmazero.data.json_reader import read_json_lines
 from gemmazero.data.text_reader import read_text, separator_bytes
 from gemmazero.errors import DataError
@@ -32,9 +32,9 @@ def open_stdin(config: PrepareConfig) -> Source:
         whole = _Kept()
         digest = _filled(whole)
     separator = config.document_separator
-    asked = Reading(config.text_column, None if separator is None else separator_bytes(separator))
+    layout = Layout(config.text_column, None if separator is None else separator_bytes(separator))
     read = read_json_lines if separator is None and _begins_with_an_object(whole) else read_text
-    splits = Splits(STDIN_NAME, partial(_documents, whole, read, asked))
+    splits = Splits(STDIN_NAME, partial(_documents, whole, read, layout))
     return Source(STDIN_NAME, f"sha256:{digest}", lambda: splits)
 
 
@@ -66,9 +66,10 @@ def _begins_with_an_object(whole: _Kept) -> bool:
     return whole.read(_BUFFER, 0).removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"{")
 
 
-def _documents(whole: _Kept, read: Reader, asked: Reading) -> Iterator[str | None]:
+def _documents(whole: _Kept, read: Reader, layout: Layout) -> Iterator[str | None]:
     with reading(_WHERE), BufferedReader(_FromStart(whole), _BUFFER) as file:
-        yield from read(file, _WHERE, asked)
+        refuse_utf16(file, _WHERE)
+        yield from read(file, _WHERE, layout)
 
 
 class _FromStart(RawIOBase):

@@ -141,7 +141,7 @@ class Stream:
         )
 
     def _pieces(self, mark: _Mark) -> Iterator[_Piece]:
-        """Every document from ``mark`` on, the first one from its token on. Raises DataError where there are none."""
+        """Every document from ``mark`` on. Raises DataError where there are none."""
         blocks = ReadAhead(self._blocks(mark.block), 1)
         last_epoch = mark.epoch
         while True:
@@ -151,17 +151,19 @@ class Stream:
                 return
             if block.place.epoch > last_epoch + 1:
                 raise DataError("the source gives no document to train on", "--min-characters may be too high")
-            place, order = block.place, self._order(block)
-            for start in range(mark.index, len(order), _DOCUMENTS_TOKENIZED_AT_ONCE):
-                some = order[start : start + _DOCUMENTS_TOKENIZED_AT_ONCE]
-                for index, ids in enumerate(self._tokenized([text for _, text in some]), start):
-                    piece = _Piece(_Mark(place.epoch, place.part, place.document, index), order[index][0], ids)
-                    if index == mark.index and mark.token:
-                        piece, mark = piece.after(mark.token), replace(mark, token=0)
-                    if digest(ids) not in self._held_out:
-                        last_epoch = block.place.epoch
-                        yield piece
-            mark = _Mark()
+            for piece in self._pieces_of(block, mark if block.place == mark.block else _Mark(**asdict(block.place))):
+                last_epoch = block.place.epoch
+                yield piece
+
+    def _pieces_of(self, block: _Block, first: _Mark) -> Iterator[_Piece]:
+        """The documents of ``block`` that are to be learned from; those before ``first`` are not tokenized."""
+        order = self._order(block)
+        for start in range(first.index, len(order), _DOCUMENTS_TOKENIZED_AT_ONCE):
+            some = order[start : start + _DOCUMENTS_TOKENIZED_AT_ONCE]
+            for index, ids in enumerate(self._tokenized([text for _, text in some]), start):
+                if digest(ids) not in self._held_out:
+                    piece = _Piece(replace(first, index=index, token=0), order[index][0], ids)
+                    yield piece.after(first.token) if index == first.index else piece
 
     def _order(self, block: _Block) -> list[tuple[Place, str]]:
         place, size = block.place, len(block.documents)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from gemmazero.data.documents import BYTE_ORDER_MARK, LARGEST_TEXT, Reading, decoded
+from gemmazero.data.documents import BYTE_ORDER_MARK, LARGEST_TEXT, Layout, decoded
 from gemmazero.errors import DataError, UsageError
 
 _CHUNK = 2**20
@@ -13,17 +13,17 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
 _SEPARATE = r"--document-separator says where a document ends: '<|endoftext|>', or '\n\n' for a blank line"
 
 
-def read_text(file: BinaryIO, where: str, reading: Reading) -> Iterator[str | None]:
+def read_text(file: BinaryIO, where: str, layout: Layout) -> Iterator[str | None]:
     """The whole file as it stands, or the texts between separators without the line breaks around them.
 
     A separator of line feeds alone finds them also where they follow carriage returns. A byte order mark is no text.
     Memory is bounded by ``LARGEST_TEXT``; raises DataError for a larger document.
     """
-    if reading.separator is None:
+    if layout.separator is None:
         yield decoded(_limited(file.read(LARGEST_TEXT + 1), where).removeprefix(BYTE_ORDER_MARK))
         return
-    line_feeds = not reading.separator.strip(b"\n")
-    pattern = re.compile(rb"(?:\r?\n)" * len(reading.separator) if line_feeds else re.escape(reading.separator))
+    line_feeds = not layout.separator.strip(b"\n")
+    pattern = re.compile(rb"(?:\r?\n)" * len(layout.separator) if line_feeds else re.escape(layout.separator))
     rest = file.read(_CHUNK).removeprefix(BYTE_ORDER_MARK)
     more = rest
     while more:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import decoders
 
 from gemmazero.data.hub_tokenizer import downloaded_tokenizer, is_on_hub
+from gemmazero.data.shards import token_dtype
 from gemmazero.data.tokenizer_file import read_special_tokens, read_tokenizer
 from gemmazero.data.vocabulary import (
     END_OF_DOCUMENT,
@@ -157,7 +158,7 @@ class Tokenizer:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The narrowest little-endian type that holds every id: uint16 or uint32."""
-        return np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")
+        return token_dtype(self.vocab_size)
 
     @cached_property
     def digest(self) -> str:

@@ -73,15 +73,17 @@ def beginning(source: StreamSource, run: Path, *, anew: bool) -> Preparing:
         return folder
     config = replace(source.config, subset=None, revision=None, split="train", text_column="text",
                      document_separator=None)  # fmt: skip
+    own = source.validation()
+    documents = (text for part in source.parts() for text in part())
+    training = list(_first(documents, FIRST_DOCUMENTS, config.min_characters))
+    if own is None and len(set(training)) < 2:
+        raise DataError(f'"{source.name}" has no two documents to hold one out of', "gemmazero prepare divides one")
     with TemporaryDirectory(prefix="gemmazero-") as temporary:
         texts = Path(temporary, f"{default_folder(source.name).name}.beginning")
         texts.mkdir()
-        own = source.validation()
-        documents = (text for part in source.parts() for text in part())
-        if _write(texts / "train.jsonl", documents, FIRST_DOCUMENTS, config.min_characters) < 2 and own is None:
-            raise DataError(f'"{source.name}" has no two documents to hold one out of', "gemmazero prepare divides one")
+        _write(texts / "train.jsonl", training)
         if own is not None:
-            _write(texts / "validation.jsonl", own(), int(FIRST_DOCUMENTS * HELD_OUT), config.min_characters)
+            _write(texts / "validation.jsonl", _first(own(), int(FIRST_DOCUMENTS * HELD_OUT), config.min_characters))
         yield from preparing(str(texts), folder, config, overwrite=True)
     return folder
 
@@ -97,13 +99,6 @@ def _asked_for(request: Request) -> StreamSource:
     return open_stream(request.source, PrepareConfig(**options, seed=seed))
 
 
-def _write(file: Path, documents: Iterable[str | None], most: int, min_characters: int) -> int:
-    """Write the first documents as JSON Lines; returns how many of them differ from the first, and that one."""
-    texts = list(_first(documents, most, min_characters))
-    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return len(texts) and 1 + sum(text != texts[0] for text in texts)
-
-
 def _first(documents: Iterable[str | None], most: int, min_characters: int) -> Iterator[str]:
     """At most ``most`` documents, and of all that is read at most ``FIRST_BYTES``."""
     count, room = 0, FIRST_BYTES
@@ -115,3 +110,7 @@ def _first(documents: Iterable[str | None], most: int, min_characters: int) -> I
         room -= size
         if count == most or room <= 0:
             return
+
+
+def _write(file: Path, texts: Iterable[str]) -> None:
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")

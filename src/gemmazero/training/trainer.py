@@ -138,11 +138,9 @@ class Trainer:
         """The batch's mean loss, and the norm of its gradient before clipping; the clipped gradient is in place."""
         self.optimizer.zero_grad()
         batch = self.feed[self.batch]
-        size, count = self.config.micro_batch_size, batch.targets.numel()
-        scale = self.precision.loss_scale
+        scale, count = self.precision.loss_scale, batch.targets.numel()
         nats = torch.zeros((), device=self.device)
-        for start in range(0, len(batch.ids), size):
-            some = batch.part(start, start + size, self.device)
+        for some in batch.micro_batches(self.config.micro_batch_size, self.device):
             with self.precision.autocast():
                 loss, micro_nats = next_token_loss(
                     self.model.hidden(some.ids, documents=some.documents),

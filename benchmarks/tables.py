@@ -1,0 +1,59 @@
+"""docs/benchmarks.md from the results that are there: python benchmarks/tables.py > docs/benchmarks.md."""
+
+import json
+from typing import Any
+
+from results import FOLDER
+
+BENCHMARKS = {
+    "training_step_b18": ("A training step, 18.6 M parameters", "training_step.py"),
+    "training_step_270m": ("A training step, the 270m shape", "training_step.py --shape 270m"),
+    "shakespeare": ("Tiny Shakespeare by the byte, beside nanoGPT", "shakespeare.py TEXT --nanogpt FOLDER"),
+    "decoding_b18": ("Decoding one sequence, 18.6 M parameters", "decoding.py"),
+    "decoding_270m": ("Decoding one sequence, the 270m shape", "decoding.py --shape 270m"),
+    "planning": ("What `train --dry-run` predicts, and what is measured", "planning.py"),
+    "preparing": ("Text to token files, beside a bare loop of tiktoken's", "preparing.py STORIES"),
+    "batches": ("Batches of tokens, on one core", "batches.py"),
+    "checkpointing": ("What it costs that a checkpoint cannot lie", "checkpointing.py"),
+}
+HEAD = """\
+# Benchmarks
+
+Written by `python benchmarks/tables.py > docs/benchmarks.md` from `benchmarks/results/`, which the commands below fill.
+Each says in its first lines what it measures and how; contenders take turns, so that a shared machine's drift falls on
+all: compare the figures of one table with each other, and not with those of another machine."""
+
+
+def main() -> None:
+    print(HEAD)
+    for name, (title, command) in BENCHMARKS.items():
+        print(f"\n## {title}\n\n`python benchmarks/{command}`\n")
+        file = FOLDER / f"{name}.json"
+        print(table(json.loads(file.read_text())) if file.exists() else "Not measured yet.")
+
+
+def table(record: dict[str, Any]) -> str:
+    """Where and when, the settings, and the rows."""
+    machine, rows = record["machine"], record["rows"]
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    device = machine["gpu"] or f"{machine['processor']} ({machine['instructions']})"
+    settings = ", ".join(f"{key} {value}" for key, value in record["settings"].items())
+    lines = [
+        f"{record['date']}; {device}, {machine['cores']} cores, load {machine['load']}; {versions}."
+        + (f" {settings}." if settings else ""),
+        "",
+        " | ".join(["", *(key.replace("_", " ") for key in rows[0]), ""]).strip(),
+        " | ".join(["", *("---" for _ in rows[0]), ""]).strip(),
+        *(" | ".join(["", *(shown(value) for value in row.values()), ""]).strip() for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+if __name__ == "__main__":
+    main()
