@@ -1,23 +1,21 @@
 """Decoding one sequence, side by side with transformers: tokens a second, 32 + 128 tokens, in interleaved rounds.
 
-    python benchmarks/decoding.py [--shapes b18 270m] [--rounds 5] [--threads 2] [--model RUN --data DIR]
+    python benchmarks/decoding.py [--shape b18|270m] [--rounds 5] [--threads 2]
+    python benchmarks/decoding.py --model RUN --data DIR [--tokens 2000]
 
 Random weights, greedy. Tokens a second count the reading of the prompt; the steady rate is that of the tokens after the
-first. With --model, also the loss of its validation text in each dtype, read a token at a time as in decoding: what
-narrow weights cost. Figures, versions and machine are written to benchmarks/results/decoding.json, or --out.
+first. With --model it is told instead what narrow weights cost: the loss of RUN's validation text in each dtype, read a
+token at a time as in decoding.
 """
 # ruff: noqa: E402
 
-from gemmazero.runtime import available_cores, environment, keep_freed_memory, wait_politely
+from gemmazero.runtime import available_cores, keep_freed_memory, wait_politely
 
 wait_politely()  # before torch: threads that spin take the cores from the one that works
 
 import argparse
-import datetime
-import json
 import statistics
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from gemmazero.inference.sampling import Sampler, row_generator
 from gemmazero.model.cache import Cache
 from gemmazero.model.gemma import Gemma
 from gemmazero.model.quantized import quantize_model
+from results import write_results
 from training_step import SHAPES
 
 PROMPT, NEW = 32, 128
@@ -44,42 +43,34 @@ Decode = Callable[[], Pace]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="*", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--shape", choices=SHAPES, default="b18")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--model")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--tokens", type=int, default=2000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/decoding.json")
     options = parser.parse_args()
     if (options.model is None) != (options.data is None):
         parser.error("--model and --data go together")
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    rows: list[dict[str, Any]] = []
-    for shape in options.shapes:
-        print(f"{shape}, medians of {options.rounds} interleaved rounds, {options.threads} threads")
-        for row in speeds(shape, options.rounds):
-            print(
-                f"{row['name']:24} {row['tokens_per_second_median']:7.1f} tokens/s"
-                f" ({row['min']:.1f} to {row['max']:.1f}), {row['times_transformers_best']:.2f} x transformers' best,"
-                f" first after {row['first_token_seconds_median']:.3f} s, then {row['steady_median']:.1f}"
-            )
-            rows.append(row)
     if options.model:
-        print(f"loss of {options.tokens} tokens of {options.data}")
-        for row in losses(options.model, options.data, options.tokens):
-            print(f"{row['name']:24} {row['loss']:.5f} nats a token, {row['change']:+.5f}")
-            rows.append(row)
-    write(options.out, options.threads, options.rounds, rows)
+        rows = list(losses(options.model, options.data, options.tokens))
+        print(f"written to {write_results('decoding_loss', rows, {'tokens': options.tokens})}")
+    else:
+        rows = list(speeds(options.shape, options.rounds))
+        settings = {"shape": options.shape, "rounds": options.rounds, "threads": options.threads}
+        print(f"written to {write_results(f'decoding_{options.shape}', rows, settings)}")
+    for row in rows:
+        print("  ".join(f"{key.replace('_', ' ')} {value}" for key, value in row.items()))
 
 
 def speeds(shape: str, rounds: int) -> Iterator[dict[str, Any]]:
     """Each contender's tokens a second, and their ratio to the best of transformers' medians."""
     prompt = torch.randint(50_257, (PROMPT,), generator=torch.Generator().manual_seed(0)).tolist()
-    contenders = {f"{shape} gemmazero {name}": ours(shape, name, prompt) for name in DTYPES}
+    contenders = {f"gemmazero {name}": ours(shape, name, prompt) for name in DTYPES}
     for name in ("fp32", "bf16"):
-        contenders[f"{shape} transformers {name}"] = transformers(shape, DTYPES[name], prompt)
+        contenders[f"transformers {name}"] = transformers(shape, DTYPES[name], prompt)
     paces: dict[str, list[Pace]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, decode in contenders.items():
@@ -89,12 +80,12 @@ def speeds(shape: str, rounds: int) -> Iterator[dict[str, Any]]:
     for name, found in paces.items():
         yield {
             "name": name,
-            "tokens_per_second_median": medians[name],
-            "min": min(pace.tokens_per_second for pace in found),
-            "max": max(pace.tokens_per_second for pace in found),
-            "steady_median": statistics.median(pace.steady_tokens_per_second for pace in found),
-            "first_token_seconds_median": statistics.median(pace.first_token_seconds for pace in found),
-            "times_transformers_best": medians[name] / best,
+            "tokens_per_second_median": round(medians[name], 1),
+            "min": round(min(pace.tokens_per_second for pace in found), 1),
+            "max": round(max(pace.tokens_per_second for pace in found), 1),
+            "steady": round(statistics.median(pace.steady_tokens_per_second for pace in found), 1),
+            "first_token_seconds": round(statistics.median(pace.first_token_seconds for pace in found), 3),
+            "times_transformers_best": round(medians[name] / best, 2),
         }
 
 
@@ -151,7 +142,7 @@ def losses(name: str, data: Path, tokens: int) -> Iterator[dict[str, Any]]:
     for dtype in DTYPES:
         loss = decoded_loss(gemmazero.load(name, device="cpu", dtype=dtype).gemma, ids)
         reference = loss if reference is None else reference
-        yield {"name": f"loss {dtype}", "loss": loss, "change": loss - reference, "tokens": len(ids) - 1}
+        yield {"name": dtype, "loss": round(loss, 5), "change": round(loss - reference, 5)}
 
 
 @torch.inference_mode()
@@ -164,23 +155,6 @@ def decoded_loss(model: Gemma, ids: Tensor) -> float:
         logits = one_token(ids[place].view(1, 1), cache)
         nats += float(F.cross_entropy(logits, ids[place + 1 : place + 2]))
     return nats / (len(ids) - 1)
-
-
-def write(out: Path, threads: int, rounds: int, rows: list[dict[str, Any]]) -> None:
-    found = {
-        "date": datetime.date.today().isoformat(),
-        "machine": {
-            "cpu": environment()["processor"],
-            "cores": available_cores(),
-            "threads": threads,
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-        },
-        "versions": {name: version(name) for name in ("gemmazero", "torch", "transformers")},
-        "rounds": rounds,
-        "rows": rows,
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
