@@ -1,61 +1,160 @@
 """Decoding one sequence, side by side with transformers: tokens a second, 32 + 128 tokens, in interleaved rounds.
 
-python benchmarks/decoding.py [--shape b18|270m] [--rounds 5]
+    python benchmarks/decoding.py [--shape b18|270m] [--rounds 5] [--threads 2]
+    python benchmarks/decoding.py --model RUN --data DIR [--tokens 2000]
+
+Random weights, greedy. Tokens a second count the reading of the prompt; the steady rate is that of the tokens after the
+first. With --model it is told instead what narrow weights cost: the loss of RUN's validation text in each dtype, read a
+token at a time as in decoding.
 """
+# ruff: noqa: E402
+
+from gemmazero.runtime import available_cores, keep_freed_memory, wait_politely
+
+wait_politely()  # before torch: threads that spin take the cores from the one that works
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+from torch import Tensor
+from torch.nn import functional as F
 
+import gemmazero
 from gemmazero.config import ModelConfig
+from gemmazero.data.shards import TokenShards
 from gemmazero.inference.generator import Generator
+from gemmazero.inference.one_token import OneToken
+from gemmazero.inference.pace import Pace, Stopwatch
 from gemmazero.inference.sampling import Sampler, row_generator
+from gemmazero.model.cache import Cache
 from gemmazero.model.gemma import Gemma
-from gemmazero.runtime import keep_freed_memory
+from gemmazero.model.quantized import quantize_model
+from results import write_results
 from training_step import SHAPES
 
 PROMPT, NEW = 32, 128
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
+Decode = Callable[[], Pace]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="b18")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--model")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--tokens", type=int, default=2000)
     options = parser.parse_args()
+    if (options.model is None) != (options.data is None):
+        parser.error("--model and --data go together")
     keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    if options.model:
+        rows = list(losses(options.model, options.data, options.tokens))
+        print(f"written to {write_results('decoding_loss', rows, {'tokens': options.tokens})}")
+    else:
+        rows = list(speeds(options.shape, options.rounds))
+        settings = {"shape": options.shape, "rounds": options.rounds, "threads": options.threads}
+        print(f"written to {write_results(f'decoding_{options.shape}', rows, settings)}")
+    for row in rows:
+        print("  ".join(f"{key.replace('_', ' ')} {value}" for key, value in row.items()))
+
+
+def speeds(shape: str, rounds: int) -> Iterator[dict[str, Any]]:
+    """Each contender's tokens a second, and their ratio to the best of transformers' medians."""
     prompt = torch.randint(50_257, (PROMPT,), generator=torch.Generator().manual_seed(0)).tolist()
-    contenders = {
-        f"{name} {dtype}": make(options.shape, precision, prompt)
-        for dtype, precision in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-        for name, make in (("gemmazero", ours), ("transformers", transformers))
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(options.rounds):
+    contenders = {f"gemmazero {name}": ours(shape, name, prompt) for name in DTYPES}
+    for name in ("fp32", "bf16"):
+        contenders[f"transformers {name}"] = transformers(shape, DTYPES[name], prompt)
+    paces: dict[str, list[Pace]] = {name: [] for name in contenders}
+    for _ in range(rounds):
         for name, decode in contenders.items():
-            started = time.perf_counter()
-            decode()
-            speeds[name].append(NEW / (time.perf_counter() - started))
-    print(f"{options.shape}, median of {options.rounds} interleaved rounds")
-    for name, values in speeds.items():
-        print(f"{name:20} {statistics.median(values):6.0f} tokens/s  (best {max(values):.0f})")
+            paces[name].append(decode())
+    medians = {name: statistics.median(pace.tokens_per_second for pace in found) for name, found in paces.items()}
+    best = max(median for name, median in medians.items() if "transformers" in name)
+    for name, found in paces.items():
+        yield {
+            "name": name,
+            "tokens_per_second_median": round(medians[name], 1),
+            "min": round(min(pace.tokens_per_second for pace in found), 1),
+            "max": round(max(pace.tokens_per_second for pace in found), 1),
+            "steady": round(statistics.median(pace.steady_tokens_per_second for pace in found), 1),
+            "first_token_seconds": round(statistics.median(pace.first_token_seconds for pace in found), 3),
+            "times_transformers_best": round(medians[name] / best, 2),
+        }
 
 
-def ours(shape: str, dtype: torch.dtype, prompt: list[int]) -> Callable[[], object]:
+def ours(shape: str, dtype: str, prompt: list[int]) -> Decode:
     model = Gemma(ModelConfig.from_json({"model_type": "gemma3_text"} | SHAPES[shape]))
     model.initialize(torch.Generator().manual_seed(0))
-    generator = Generator(model.to(dtype))
-    greedy = Sampler(temperature=0)
-    return lambda: list(generator.stream([prompt], greedy, [row_generator(0, 0)], max_tokens=NEW))
+    generator = Generator(quantize_model(model) if dtype == "int8" else model.to(DTYPES[dtype]))
+
+    def decode() -> Pace:
+        stopwatch = Stopwatch()
+        for _ in generator.stream([prompt], Sampler(temperature=0), [row_generator(0, 0)], max_tokens=NEW):
+            stopwatch.count()
+        return stopwatch.pace()
+
+    return decode
 
 
-def transformers(shape: str, dtype: torch.dtype, prompt: list[int]) -> Callable[[], object]:
+def transformers(shape: str, dtype: torch.dtype, prompt: list[int]) -> Decode:
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+    from transformers.generation.streamers import BaseStreamer
+
     model = Gemma3ForCausalLM(Gemma3TextConfig(**SHAPES[shape])).to(dtype).eval()
     ids = torch.tensor([prompt])
-    return lambda: model.generate(ids, do_sample=False, max_new_tokens=NEW, min_new_tokens=NEW, eos_token_id=None)
+
+    class Counting(BaseStreamer):  # type: ignore[misc]
+        """Is given the prompt first, then each token."""
+
+        def __init__(self) -> None:
+            self.stopwatch = Stopwatch()
+            self.has_prompt = False
+
+        def put(self, _: Tensor) -> None:
+            if self.has_prompt:
+                self.stopwatch.count()
+            self.has_prompt = True
+
+        def end(self) -> None:
+            pass
+
+    def decode() -> Pace:
+        counting = Counting()
+        model.generate(
+            ids, do_sample=False, max_new_tokens=NEW, min_new_tokens=NEW, eos_token_id=None, streamer=counting
+        )
+        return counting.stopwatch.pace()
+
+    return decode
+
+
+def losses(name: str, data: Path, tokens: int) -> Iterator[dict[str, Any]]:
+    """Nats a token of the validation split's first ``tokens`` in each dtype, and the change against fp32."""
+    ids = torch.from_numpy(TokenShards(data, "validation").read(0, tokens + 1).astype("int64"))
+    reference = None
+    for dtype in DTYPES:
+        loss = decoded_loss(gemmazero.load(name, device="cpu", dtype=dtype).gemma, ids)
+        reference = loss if reference is None else reference
+        yield {"name": dtype, "loss": round(loss, 5), "change": round(loss - reference, 5)}
+
+
+@torch.inference_mode()
+def decoded_loss(model: Gemma, ids: Tensor) -> float:
+    """Each id after those before it in its stretch of a context's length, read one at a time."""
+    one_token, nats = OneToken(model), 0.0
+    for place in range(len(ids) - 1):
+        if place % model.config.max_position_embeddings == 0:
+            cache = Cache(model.config)
+        logits = one_token(ids[place].view(1, 1), cache)
+        nats += float(F.cross_entropy(logits, ids[place + 1 : place + 2]))
+    return nats / (len(ids) - 1)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ BENCHMARKS = {
     "shakespeare": ("Tiny Shakespeare by the byte, beside nanoGPT", "shakespeare.py TEXT --nanogpt FOLDER"),
     "decoding_b18": ("Decoding one sequence, 18.6 M parameters", "decoding.py"),
     "decoding_270m": ("Decoding one sequence, the 270m shape", "decoding.py --shape 270m"),
+    "decoding_loss": ("What narrow weights cost in decoding, nats a token", "decoding.py --model RUN --data DIR"),
     "planning": ("What `train --dry-run` predicts, and what is measured", "planning.py"),
     "preparing": ("Text to token files, beside a bare loop of tiktoken's", "preparing.py STORIES"),
     "batches": ("Batches of tokens, on one core", "batches.py"),

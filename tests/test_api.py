@@ -207,13 +207,14 @@ def test_trained_model_is_loaded_read_written_and_evaluated(train: Train, tiny_d
     assert (logits.shape, logits.dtype, logits.requires_grad) == ((2, 9, 257), torch.float32, False)
     assert torch.equal(logits, gemmazero.load("runs/a").logits(ids))
     assert model.tokenizer.decode(ids[0].tolist()) == "a fox ran"
-    text = model.generate("a fox", max_tokens=12, temperature=0.8, seed=1)
-    assert text == "".join(model.stream("a fox", max_tokens=12, temperature=0.8, seed=1))
-    assert text != model.generate("a fox", max_tokens=12, temperature=0.8, seed=2)
     evaluation = gemmazero.evaluate()
     assert evaluation.loss == finished.validation_loss, "over the same windows, by the same function"
     assert evaluation == gemmazero.evaluate(model, tiny_data) == gemmazero.evaluate("runs/a", str(tiny_data))
     assert gemmazero.evaluate(model, split="train").split == "train"
+    text = model.generate("a fox", max_tokens=12, temperature=0.8, seed=1)
+    assert text == "".join(model.stream("a fox", max_tokens=12, temperature=0.8, seed=1))
+    assert text != model.generate("a fox", max_tokens=12, temperature=0.8, seed=2)
+    assert gemmazero.evaluate(model).loss == pytest.approx(evaluation.loss, rel=1e-6), "writing lays its weights anew"
 
 
 @pytest.mark.parametrize(
@@ -224,6 +225,16 @@ def test_model_is_loaded_in_the_dtype_that_is_asked_for(name: str, dtype: torch.
     model = gemmazero.load(dtype=name)
     assert {weight.dtype for weight in model.gemma.parameters()} == {dtype}
     assert model.logits(torch.tensor([[1, 2, 3]])).dtype == torch.float32
+
+
+def test_model_in_8_bits_reads_writes_and_is_evaluated(train: Train, tiny_data: Path) -> None:
+    train().run()
+    wide, narrow = gemmazero.load(), gemmazero.load(dtype="int8", device="cpu")
+    ids = torch.tensor([wide.tokenizer.encode("a fox ran")])
+    assert narrow.logits(ids).dtype == torch.float32
+    assert 0 < (narrow.logits(ids) - wide.logits(ids)).abs().max() < 0.1
+    assert narrow.generate("a fox", max_tokens=12, seed=1) == narrow.generate("a fox", max_tokens=12, seed=1)
+    assert gemmazero.evaluate(narrow, tiny_data).loss == pytest.approx(gemmazero.evaluate(wide).loss, rel=0.01)
 
 
 def test_unknown_dtype_is_refused() -> None:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from gemmazero.evaluation.perplexity import Evaluation
 from gemmazero.evaluation.perplexity import evaluating as evaluating_model
 from gemmazero.hub_name import is_hub_name
 from gemmazero.inference.continuation import Piece, continuing
+from gemmazero.inference.generator import Generator
 from gemmazero.inference.sampling import Sampler
 from gemmazero.json_file import read_json
 from gemmazero.model.gemma import Gemma
+from gemmazero.model.quantized import quantize_model
 from gemmazero.run_config import RunConfig
 from gemmazero.runtime import choose_device, keep_freed_memory
 from gemmazero.storage.checkpoint import list_checkpoints
@@ -45,7 +48,7 @@ from gemmazero.training.run import running
 from gemmazero.training.settings import Request
 from gemmazero.training.stop import Stop
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 DEFAULT_WINDOW = 1024  # tokens, for a model that belongs to no run
 
 
@@ -163,7 +166,7 @@ def load(model: str | Path | None = None, *, device: DeviceName = "auto", dtype:
     Args:
         model: left out, the newest run under ``runs/``.
         device: ``auto`` takes the best there is.
-        dtype: fp32 (the default), bf16 or fp16.
+        dtype: fp32 (the default), bf16, fp16, or int8, which only decodes: 8-bit weights, float32 between them.
     """
     if dtype not in (None, *DTYPES):
         raise UsageError(f'--dtype "{dtype}" is unknown', f"one of {', '.join(DTYPES)}")
@@ -177,7 +180,7 @@ def load(model: str | Path | None = None, *, device: DeviceName = "auto", dtype:
             f"the model embeds {gemma.config.vocab_size}",
             "copy there the tokenizer that the model was trained with",
         )
-    return LanguageModel(folder, gemma.eval(), tokenizer)
+    return LanguageModel(folder, (quantize_model(gemma) if dtype == "int8" else gemma).eval(), tokenizer)
 
 
 class LanguageModel:
@@ -188,6 +191,11 @@ class LanguageModel:
         self.gemma = gemma
         self.tokenizer = tokenizer
 
+    @cached_property
+    def generator(self) -> Generator:
+        """What writes with the model: its weights must not change from now on, and float32 sums round otherwise."""
+        return Generator(self.gemma)
+
     @property
     def config(self) -> ModelConfig:
         """The architecture."""
@@ -196,7 +204,7 @@ class LanguageModel:
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
         """int64 (B, T) → float32 (B, T, V), no gradient."""
-        logits: Tensor = self.gemma(ids.to(self.gemma.output_weight.device))
+        logits: Tensor = self.gemma(ids.to(self.gemma.device))
         return logits
 
     def generate(self, prompt: str, **options: Any) -> str:
@@ -222,7 +230,7 @@ class LanguageModel:
             sampling: fields of Sampler: temperature, top_k, top_p, min_p, repetition_penalty.
         """
         pieces = continuing(
-            self.gemma, self.tokenizer, [prompt],
+            self.generator, self.tokenizer, [prompt],
             sampler=Sampler(**sampling), max_tokens=max_tokens, seed=seed, stop=stop,
         )  # fmt: skip
         return (piece.text for piece in pieces if isinstance(piece, Piece))

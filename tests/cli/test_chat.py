@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from typer.testing import CliRunner, Result
 from gemmazero.cli.app import app
 
 
-def chat(model: Path, *lines: str) -> Result:
+def chat(model: Path, *lines: str, options: Sequence[str] = ()) -> Result:
     """What comes of saying ``lines`` and then ending the input."""
-    command = ["chat", "--model", str(model), "--max-tokens", "6", "--seed", "1", "--device", "cpu"]
+    command = ["chat", "--model", str(model), "--max-tokens", "6", "--seed", "1", "--device", "cpu", *options]
     result = CliRunner().invoke(app, command, input="".join(f"{line}\n" for line in lines))
     assert result.exit_code == 0, result.exception
     return result
@@ -30,6 +31,17 @@ def test_only_replies_are_results(story_model: Path) -> None:
     assert result.stdout == ""
     for part in ("/save FILE", "system: A cat.\nsystem: A cat.\n", "nothing to take back"):
         assert part in result.stderr
+
+
+def test_verbose_tells_the_speed_of_each_reply_and_changes_no_result(chat_model: Path) -> None:
+    quiet, verbose = chat(chat_model, "Hi", "/system", "You?"), chat(chat_model, "Hi", "You?", options=["--verbose"])
+    assert verbose.stdout == quiet.stdout
+    assert verbose.stderr.count("6 tokens in") == 2
+    assert "the first after" not in quiet.stderr
+
+
+def test_8_bit_weights_talk(chat_model: Path) -> None:
+    assert chat(chat_model, "Hi", options=["--dtype", "int8"]).stdout != "\n"
 
 
 def test_empty_line_writes_a_story_on_and_is_no_turn_of_a_chat(chat_model: Path, story_model: Path) -> None:

@@ -26,7 +26,13 @@ def test_json_has_the_promised_keys_a_line_each_in_the_order_asked(story_model: 
     assert [record["prompt"] for record in found] == ["One", "One", "Two", "Two"]
     assert len({record["text"] for record in found}) == 4
     for record in found:
-        assert set(record) == {"prompt", "text", "tokens", "finish", "seconds", "tokens_per_second"}
+        assert set(record) == {
+            "prompt", "text", "tokens", "finish", "seconds", "tokens_per_second",
+            "first_token_seconds", "steady_tokens_per_second",
+        }  # fmt: skip
+        assert 0 < record["first_token_seconds"] < record["seconds"]
+        steady = 15 / (record["seconds"] - record["first_token_seconds"])
+        assert record["steady_tokens_per_second"] == pytest.approx(steady)
         assert (record["tokens"], record["finish"]) == (16, "length")
 
 
@@ -82,7 +88,14 @@ def test_verbose_tells_tokens_speed_and_seed_on_stderr(story_model: Path) -> Non
     quiet = generate(story_model, "Once", "--seed", 7)
     verbose = generate(story_model, "Once", "--seed", 7, "--verbose")
     assert verbose.stdout == quiet.stdout
-    for part in ("16 tokens in", "tokens/s", "ended by the length", "seed 7", str(story_model)):
+    for part in (
+        "16 tokens in",
+        "tokens/s: the first after 0.",
+        "s, then",
+        "ended by the length",
+        "seed 7",
+        str(story_model),
+    ):
         assert part in verbose.stderr
 
 
@@ -96,3 +109,8 @@ def test_text_that_is_not_utf8_is_refused(story_model: Path, tmp_path: Path) -> 
     ):
         assert isinstance(result.exception, DataError)
         assert "not valid UTF-8" in result.exception.message
+
+
+def test_8_bit_weights_write_a_text(story_model: Path) -> None:
+    (record,) = records(generate(story_model, "Once", "--dtype", "int8", "--json"))
+    assert (record["tokens"], record["finish"]) == (16, "length")

@@ -7,6 +7,7 @@ from tiny_gemma import random_gemma, spelling_gemma, transformers_twin
 from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.errors import UsageError
 from gemmazero.inference.continuation import Continuation, Piece, continuing
+from gemmazero.inference.generator import Generator
 from gemmazero.inference.sampling import Sampler
 
 GREEDY = Sampler(temperature=0)
@@ -15,7 +16,7 @@ CHAT_BYTES = make_tokenizer("bytes", list, turn_tokens=True)
 
 
 def continue_text(model, tokenizer, prompts, **options) -> list[Continuation]:
-    events = continuing(model, tokenizer, prompts, **options)
+    events = continuing(Generator(model), tokenizer, prompts, **options)
     return [event for event in events if isinstance(event, Continuation)]
 
 
@@ -65,7 +66,7 @@ def test_a_character_cut_off_by_length_shows_as_replaced_not_as_half():
 
 def test_pieces_are_whole_characters():
     model = spelling_gemma([*BYTES.encode("añ€🦊."), BYTES.end_id], BYTES.vocab_size)
-    events = continuing(model, BYTES, [""], sampler=GREEDY, max_tokens=50, seed=0)
+    events = continuing(Generator(model), BYTES, [""], sampler=GREEDY, max_tokens=50, seed=0)
     assert [event.text for event in events if isinstance(event, Piece)] == ["a", "ñ", "€", "🦊", "."]
 
 
@@ -77,7 +78,7 @@ def test_pieces_are_whole_characters():
 )
 def test_a_rows_pieces_joined_are_its_text_and_hold_no_stop_text(prompts, stop, seed):
     model = random_gemma(BYTES.vocab_size)
-    events = list(continuing(model, BYTES, prompts, sampler=Sampler(), max_tokens=12, seed=seed, stop=stop))
+    events = list(continuing(Generator(model), BYTES, prompts, sampler=Sampler(), max_tokens=12, seed=seed, stop=stop))
     results = [event for event in events if isinstance(event, Continuation)]
     assert events[len(events) - len(results) :] == results, "the continuations come last"
     assert [result.prompt for result in results] == prompts
@@ -114,7 +115,7 @@ def test_a_row_that_met_its_stop_text_does_not_hold_up_or_change_the_others():
 def test_nothing_is_computed_after_the_last_row_is_finished():
     model = spelling_gemma([*BYTES.encode("Tom ran."), BYTES.end_id], BYTES.vocab_size)
     read = []
-    model.model.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape))
+    model.model.embed_tokens.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape))
     results = continue_text(model, BYTES, ["T", "Tom"], sampler=GREEDY, max_tokens=100, seed=0, stop=["ran"])
     assert [result.tokens for result in results] == [6, 4]
     assert read == [(2, 3), *[(2, 1)] * 5]

@@ -7,6 +7,7 @@ from tiny_gemma import random_gemma, spelling_gemma
 from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.errors import UsageError
 from gemmazero.inference.conversation import Conversation
+from gemmazero.inference.generator import Generator
 from gemmazero.inference.sampling import Sampler
 from gemmazero.inference.template import ChatTemplate, StoryTemplate
 from gemmazero.model.gemma import Gemma
@@ -19,7 +20,8 @@ BOTH = pytest.mark.parametrize("tokenizer", [CHAT, STORY], ids=["chat", "story"]
 
 def conversation(tokenizer: Tokenizer, model: Gemma | None = None, **options) -> Conversation:
     model = model or random_gemma(tokenizer.vocab_size, context=512)
-    return Conversation(model, tokenizer, options.pop("sampler", GREEDY), **({"max_tokens": 12, "seed": 0} | options))
+    chosen = {"max_tokens": 12, "seed": 0} | options
+    return Conversation(Generator(model), tokenizer, chosen.pop("sampler", GREEDY), **chosen)
 
 
 def say(talk: Conversation, *texts: str) -> list[str]:
@@ -34,7 +36,7 @@ def ids_read(talk: Conversation, tokenizer: Tokenizer, user: str) -> list[int]:
 
 def count_reads(model: Gemma) -> list[int]:
     read: list[int] = []
-    model.model.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape[1]))
+    model.model.embed_tokens.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape[1]))
     return read
 
 
@@ -114,7 +116,8 @@ def test_an_interrupt_within_a_layer_keeps_what_was_said_and_no_half_written_cac
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    hook = model.model.layers[1].register_forward_pre_hook(interrupt)  # the first layer has the token, this one has not
+    out = model.model.layers[1].self_attn.o_proj  # the first layers' caches have the token, later ones have not
+    hook = out.register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         list(reply)
     hook.remove()

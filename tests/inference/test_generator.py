@@ -116,7 +116,7 @@ def test_a_long_prompt_read_in_chunks_equals_one_read_whole():
 def test_a_cache_that_was_kept_is_read_on_from_where_it_stands():
     model = random_gemma()
     generator, cache, read = Generator(model), Cache(model.config), []
-    model.model.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape[1]))
+    model.model.embed_tokens.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape[1]))
     first = generator.stream([PROMPTS[1]], GREEDY, [row_generator(0, 0)], max_tokens=30, cache=cache)
     begun = [next(first)[0] for _ in range(8)]
     first.close()

@@ -11,16 +11,21 @@ from gemmazero.model.gemma import Gemma
 WINDOW = 5
 
 
-def random_gemma(vocabulary: int = 97, model_type: ModelType = "gemma3_text", context: int = 128) -> Gemma:
+def random_gemma(
+    vocabulary: int = 97,
+    model_type: ModelType = "gemma3_text",
+    context: int = 128,
+    *,
+    width: int = 48,
+    tied: bool = False,
+) -> Gemma:
     """Random weights, far enough apart that the likeliest token is not a matter of rounding.
 
-    The head is untied: tied to random embeddings a model repeats its last token for ever.
+    The head is untied but where it is asked for: tied to random embeddings a model repeats its last token for ever.
     """
     caps = {} if model_type == "gemma3_text" else {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
     model = Gemma(
-        _config(
-            vocabulary, 48, context, model_type=model_type, initializer_range=0.2, tie_word_embeddings=False, **caps
-        )
+        _config(vocabulary, 48, context, model_type=model_type, initializer_range=0.2, tie_word_embeddings=tied, **caps)
     )
     generator = torch.Generator().manual_seed(1)
     model.initialize(generator)

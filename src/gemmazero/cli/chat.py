@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from gemmazero.cli.decoding_options import (
     MaxTokensOption,
     ModelOption,
     SeedOption,
+    measured,
     seed_or_another,
 )
 from gemmazero.cli.explain import explain
@@ -49,6 +50,9 @@ def chat(
     *,
     model: ModelOption = None,
     max_tokens: MaxTokensOption = DEFAULT_MAX_TOKENS,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", metavar="", help="Tell tokens and speed of each reply on stderr.")
+    ] = False,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "fp32",
@@ -62,7 +66,7 @@ def chat(
 
     loaded = api.load(model, device=device, dtype=dtype)
     seed = seed_or_another(seed)
-    conversation = Conversation(loaded.gemma, loaded.tokenizer, sampler, max_tokens=max_tokens, seed=seed)
+    conversation = Conversation(loaded.generator, loaded.tokenizer, sampler, max_tokens=max_tokens, seed=seed)
     console.say(f"{loaded.folder}, {MODES[conversation.mode]}; /help lists the commands")
     while (line := _next_line()) is not None and line.strip() != "/exit":
         try:
@@ -70,6 +74,8 @@ def chat(
                 _obey(conversation, line.strip())
             elif line.strip() or conversation.mode == "story":
                 _reply(conversation, line)
+                if verbose:
+                    console.say(measured(conversation.pace))
         except Exception as error:
             told = explain(error)
             if told is None or isinstance(error, BrokenPipeError):

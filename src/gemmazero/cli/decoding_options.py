@@ -1,16 +1,22 @@
-"""The options that `generate` and `chat` share, beside those of ``Sampler``."""
+"""What `generate` and `chat` share: options, beside those of ``Sampler``, and how they tell of speed."""
 
 import secrets
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gemmazero.cli import units
 from gemmazero.config import DeviceName
+
+if TYPE_CHECKING:
+    from gemmazero.inference.continuation import Continuation
+    from gemmazero.inference.pace import Pace
 
 MODEL_HELP = "A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder."
 NEWEST_RUN = "the newest run's best checkpoint"
 
 Dtype = Literal["fp32", "bf16", "fp16"]
+DecodingDtype = Literal["fp32", "bf16", "fp16", "int8"]
 
 ModelOption = Annotated[str | None, typer.Option(help=MODEL_HELP, metavar="MODEL", show_default=NEWEST_RUN)]
 MaxTokensOption = Annotated[int, typer.Option(help="Tokens to write at most.", metavar="N", min=1)]
@@ -24,10 +30,24 @@ DeviceOption = Annotated[
     DeviceName, typer.Option(help="Where to compute.", metavar="auto|cpu|cuda|mps", rich_help_panel="Machine")
 ]
 DtypeOption = Annotated[
-    Dtype, typer.Option(help="The type to compute in.", metavar="fp32|bf16|fp16", rich_help_panel="Machine")
+    DecodingDtype,
+    typer.Option(
+        help="The type to compute in; int8 keeps the weights in 8 bits, on the CPU.",
+        metavar="fp32|bf16|fp16|int8",
+        rich_help_panel="Machine",
+    ),
 ]
 
 
 def seed_or_another(seed: int | None) -> int:
     """``seed``, or where none was given one that nobody chose."""
     return secrets.randbits(31) if seed is None else seed
+
+
+def measured(pace: "Pace | Continuation") -> str:
+    """How many tokens in what time; the first waits for the prompt to be read."""
+    told = f"{pace.tokens:,} tokens in {units.duration(pace.seconds)}, {pace.tokens_per_second:,.1f} tokens/s"
+    if pace.tokens < 2:
+        return told
+    steady = f"{pace.steady_tokens_per_second:,.1f} tokens/s"
+    return f"{told}: the first after {pace.first_token_seconds:.2f} s, then {steady}"

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gemmazero.cli import console, units
+from gemmazero.cli import console
 from gemmazero.cli.decoding_options import (
     DeviceOption,
     DtypeOption,
     MaxTokensOption,
     ModelOption,
     SeedOption,
+    measured,
     seed_or_another,
 )
 from gemmazero.cli.options import given, with_settings
@@ -68,7 +69,7 @@ def generate(
     if streams:
         _show_prompt(texts[0])
     for event in continuing(
-        loaded.gemma, loaded.tokenizer, texts, sampler=sampler, max_tokens=max_tokens, seed=seed, stop=stop or ()
+        loaded.generator, loaded.tokenizer, texts, sampler=sampler, max_tokens=max_tokens, seed=seed, stop=stop or ()
     ):
         if not isinstance(event, Continuation):
             if streams:
@@ -121,7 +122,4 @@ def _show_prompt(prompt: str) -> None:
 
 def _measured(continuation: "Continuation") -> str:
     finish = {"stop": "a stop text", "end": "the end of the text", "length": "the length"}[continuation.finish]
-    return (
-        f"{continuation.tokens:,} tokens in {units.duration(continuation.seconds)}, "
-        f"{continuation.tokens_per_second:,.1f} tokens/s, ended by {finish}"
-    )
+    return f"{measured(continuation)}, ended by {finish}"

@@ -74,7 +74,7 @@ def evaluating(
         raise DataError(f'the split "{shards.split}" holds no text to evaluate', "prepare with --validation-fraction")
     if windows is None:
         windows = range(window_count(shards, sequence_length))
-    device = model.output_weight.device
+    device = model.device
     nats, correct, tokens = 0.0, 0, 0
     was_training = model.training
     model.eval()

@@ -1,6 +1,5 @@
 """Prompts → their continuations, as text: in pieces while they are written, and whole."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +7,9 @@ from typing import Literal
 from gemmazero.data.decoding import StreamDecoder
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.inference.generator import Generator
+from gemmazero.inference.pace import Stopwatch
 from gemmazero.inference.sampling import Sampler, row_generator
 from gemmazero.inference.stopping import StopScanner
-from gemmazero.model.gemma import Gemma
 
 Finish = Literal["stop", "end", "length"]
 
@@ -40,10 +39,13 @@ class Continuation:
     seconds: float
     """From reading the prompt to the last token."""
     tokens_per_second: float
+    """Of all of it; ``steady_tokens_per_second`` of what came after the first token."""
+    first_token_seconds: float
+    steady_tokens_per_second: float
 
 
 def continuing(
-    model: Gemma,
+    generator: Generator,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     *,
@@ -69,7 +71,7 @@ def continuing(
             _Row(index, prompts[index], tokenizer, stop)
             for index in range(first, min(first + _ROWS_AT_ONCE, len(prompts)))
         ]
-        steps = Generator(model).stream(
+        steps = generator.stream(
             [row.ids for row in rows],
             sampler,
             [row_generator(seed, row.index) for row in rows],
@@ -107,15 +109,13 @@ class _Row:
         self._scanner = StopScanner(stop)
         self._ends = end_ids(tokenizer)
         self._pieces: list[str] = []
-        self._tokens = 0
-        self._start = self._end = time.perf_counter()
+        self._stopwatch = Stopwatch()
 
     def write(self, new: int) -> str:
         """The text that one more id makes certain; "" once the row is finished."""
         if self.finish:
             return ""
-        self._tokens += 1
-        self._end = time.perf_counter()
+        self._stopwatch.count()
         if new in self._ends:
             self.finish = "end"
             return ""
@@ -128,14 +128,16 @@ class _Row:
 
     def continuation(self) -> Continuation:
         """What was written, once closed."""
-        seconds = self._end - self._start
+        pace = self._stopwatch.pace()
         return Continuation(
             prompt=self.prompt,
             text="".join(self._pieces),
-            tokens=self._tokens,
+            tokens=pace.tokens,
             finish=self.finish or "length",
-            seconds=seconds,
-            tokens_per_second=self._tokens / seconds if seconds else 0.0,
+            seconds=pace.seconds,
+            tokens_per_second=pace.tokens_per_second,
+            first_token_seconds=pace.first_token_seconds,
+            steady_tokens_per_second=pace.steady_tokens_per_second,
         )
 
     def _keep(self, text: str) -> str:

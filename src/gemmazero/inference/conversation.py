@@ -8,9 +8,9 @@ from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import UsageError
 from gemmazero.inference.continuation import end_ids
 from gemmazero.inference.generator import Generator
+from gemmazero.inference.pace import Pace, Stopwatch
 from gemmazero.inference.sampling import Sampler, row_generator
 from gemmazero.inference.template import ChatTemplate, Exchange, Mode, StoryTemplate
-from gemmazero.model.gemma import Gemma
 
 
 class Conversation:
@@ -20,7 +20,7 @@ class Conversation:
     own tokens; otherwise (undone, reset, loaded, forgotten) the prompt is read anew.
 
     Args:
-        model: of ``tokenizer``'s vocabulary.
+        generator: of a model of ``tokenizer``'s vocabulary.
         tokenizer: decides between chat and story.
         sampler: draws each token.
         max_tokens: tokens a reply at most.
@@ -29,17 +29,26 @@ class Conversation:
     """
 
     def __init__(
-        self, model: Gemma, tokenizer: Tokenizer, sampler: Sampler, *, max_tokens: int, seed: int, system: str = ""
+        self,
+        generator: Generator,
+        tokenizer: Tokenizer,
+        sampler: Sampler,
+        *,
+        max_tokens: int,
+        seed: int,
+        system: str = "",
     ) -> None:
         self.system = system
         self.forgotten = 0
         """How many of the oldest exchanges the model did not see, or not whole, at the last reply: no room."""
+        self.pace = Pace(0, 0.0, 0.0)
+        """Of the last reply."""
         self._tokenizer = tokenizer
         self._sampler = sampler
         self._max_tokens = max_tokens
         self._template = ChatTemplate(tokenizer) if tokenizer.turn_ids else StoryTemplate(tokenizer)
         self._exchanges: list[Exchange] = []
-        self._generator = Generator(model)
+        self._generator = generator
         self._random = row_generator(seed, 0)
         self._cache = self._generator.empty_cache()
         self._read: list[int] = []  # what the cache holds
@@ -66,11 +75,12 @@ class Conversation:
         prompt = self._prompt(user)
         if not self._read or self._read != prompt[: len(self._read)] or len(self._read) == len(prompt):
             self._cache = self._generator.empty_cache()
+        stopwatch = Stopwatch()
         written: list[int] = []
         pieces: list[str] = []
         cache_is_whole = False  # an interrupt within a step leaves only some layers with its token
         try:
-            for piece in self._write(prompt, written):
+            for piece in self._write(prompt, written, stopwatch):
                 pieces.append(piece)
                 yield piece
             cache_is_whole = True
@@ -79,6 +89,7 @@ class Conversation:
             raise
         finally:
             self._read = (prompt + written)[: self._cache.length] if cache_is_whole else []
+            self.pace = stopwatch.pace()
             self._exchanges.append(Exchange(user, "".join(pieces), tuple(written)))
 
     def undo(self) -> Exchange | None:
@@ -127,7 +138,7 @@ class Conversation:
         self.forgotten = prompt.forgotten
         return prompt.ids
 
-    def _write(self, prompt: list[int], written: list[int]) -> Iterator[str]:
+    def _write(self, prompt: list[int], written: list[int], stopwatch: Stopwatch) -> Iterator[str]:
         """Stream the text after ``prompt``; its ids are added to ``written``."""
         decoder = StreamDecoder(self._tokenizer)
         ends = end_ids(self._tokenizer)
@@ -137,6 +148,7 @@ class Conversation:
         for (new,) in steps:
             assert new is not None  # a single row ends with its stream
             written.append(new)
+            stopwatch.count()
             if new not in ends and (piece := decoder.push(new)):
                 yield piece
         if rest := decoder.flush():

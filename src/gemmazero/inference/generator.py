@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gemmazero.errors import UsageError
+from gemmazero.inference.one_token import OneToken
 from gemmazero.inference.sampling import Sampler
 from gemmazero.model.cache import Cache
 from gemmazero.model.gemma import Gemma
@@ -22,6 +23,7 @@ class Generator:
 
     def __init__(self, model: Gemma) -> None:
         self.model = model.eval()
+        self._one_token = OneToken(model) if model.device.type == "cpu" else None
         self.context: int = model.config.max_position_embeddings
 
     def stream(
@@ -78,16 +80,14 @@ class Generator:
 
     def empty_cache(self, padding: Sequence[int] = (0,)) -> Cache:
         """A cache that has read nothing, for rows that are padded on the left with so many positions each."""
-        return Cache(self.model.config, torch.tensor(padding, device=self._device) if any(padding) else None)
+        return Cache(self.model.config, torch.tensor(padding, device=self.model.device) if any(padding) else None)
 
     @torch.inference_mode()
     def _read(self, ids: Tensor, cache: Cache) -> Tensor:
         """(B, T) → (B, V): what comes after the last position."""
-        ids = ids.to(self._device)
+        ids = ids.to(self.model.device)
+        if self._one_token is not None and ids.shape == (1, 1) and cache.padding is None:
+            return self._one_token(ids, cache)
         for start in range(0, ids.shape[1], _PREFILL_CHUNK):
             hidden = self.model.hidden(ids[:, start : start + _PREFILL_CHUNK], cache)
         return self.model.logits(hidden[:, -1])
-
-    @property
-    def _device(self) -> torch.device:
-        return self.model.output_weight.device

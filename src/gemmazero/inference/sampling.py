@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_HEAD = 1024  # tokens that nearly always reach top_p; to sort a large vocabulary whole takes several times as long
+_HEADS = (64, 1024)  # so many of the likeliest nearly always reach top_p; to sort a large vocabulary whole takes long
 _COLDEST = 1e-30  # below it a temperature may be 0 in float32, and nothing but the likeliest is drawn long before
 
 
@@ -54,16 +54,18 @@ class Sampler:
             generators: for each row its own, on the CPU: what a row draws does not depend on its neighbours.
 
         Returns:
-            int64 (B)
+            int64 (B), on the CPU.
         """
+        import torch
+
         logits = self.filtered(logits, seen)
         if self.temperature == 0:
-            return logits.argmax(dim=-1)
-        times = logits.new_empty(logits.shape, device="cpu")
-        for row, generator in zip(times, generators, strict=True):
-            row.exponential_(generator=generator)
-        # The first of exponential clocks that tick at rates p is i with probability p[i].
-        return (logits.softmax(dim=-1) / times.to(logits.device)).argmax(dim=-1)
+            return logits.argmax(dim=-1).cpu()
+        chances = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
+        # Each token owns a stretch of [0, 1) as long as its probability, which in sum may be a little less than 1.
+        ends = logits.softmax(dim=-1).cpu().double().cumsum(dim=-1)
+        places = torch.searchsorted(ends, torch.stack(chances) * ends[:, -1:], right=True)[:, 0]
+        return places.clamp(max=logits.shape[-1] - 1)  # past the last only where a model gives NaN
 
     def filtered(self, logits: "Tensor", seen: Sequence[Sequence[int]]) -> "Tensor":
         """The logits to draw from, (B, V) → (B, V): penalty and temperature applied, what is ruled out at -inf."""
@@ -106,8 +108,11 @@ def _penalized(logits: "Tensor", seen: Sequence[Sequence[int]], penalty: float) 
 def _nucleus(logits: "Tensor", top_p: float) -> "Tensor":
     """Top-p sampling (arXiv 1904.09751): the fewest likeliest tokens that together reach ``top_p``, at least one."""
     probabilities = logits.softmax(dim=-1)
-    likeliest, ids = probabilities.topk(min(_HEAD, logits.shape[-1]))
-    if likeliest.sum(dim=-1).min() < top_p:
+    for size in _HEADS:
+        likeliest, ids = probabilities.topk(min(size, logits.shape[-1]))
+        if likeliest.sum(dim=-1).min() >= top_p:
+            break
+    else:
         likeliest, ids = probabilities.sort(dim=-1, descending=True)
     out = likeliest.cumsum(dim=-1) - likeliest >= top_p  # those before it reach top_p already
     out[:, 0] = False

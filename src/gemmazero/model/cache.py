@@ -26,10 +26,10 @@ class LayerCache:
         kept = self._end if self.window is None else min(self._end, self.window - 1)
         if self._end + new > self._keys.shape[2]:
             self._move(kept, keys, values)
-        self._keys[:, :, self._end : self._end + new] = keys
-        self._values[:, :, self._end : self._end + new] = values
+        self._keys.narrow(2, self._end, new).copy_(keys)
+        self._values.narrow(2, self._end, new).copy_(values)
         start, self._end = self._end - kept, self._end + new
-        return self._keys[:, :, start : self._end], self._values[:, :, start : self._end]
+        return self._keys.narrow(2, start, kept + new), self._values.narrow(2, start, kept + new)
 
     def _move(self, kept: int, keys: Tensor, values: Tensor) -> None:
         """Carry the last ``kept`` positions to the front of a buffer with room for at least as much again."""

@@ -32,6 +32,11 @@ class Gemma(nn.Module):
         """(V, D): the embedding where it is tied, else the head's own matrix."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.norm.weight.device
+
     def forward(self, ids: Tensor, cache: Cache | None = None, documents: Tensor | None = None) -> Tensor:
         """int64 (B, T) → float32 (B, T, V). With a cache, ``ids`` are the positions after those already in it.
 
@@ -47,7 +52,8 @@ class Gemma(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, D) → float32 (…, V), soft-capped."""
-        logits = F.linear(hidden, self.output_weight).float()
+        tied = self.config.tie_word_embeddings
+        logits = (F.linear(hidden, self.model.embed_tokens.weight) if tied else self.lm_head(hidden)).float()
         cap = self.config.final_logit_softcapping
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
@@ -80,9 +86,7 @@ class Decoder(nn.Module):
     def forward(self, ids: Tensor, cache: Cache | None = None, documents: Tensor | None = None) -> Tensor:
         """int64 (B, T) → (B, T, D)."""
         assert cache is None or documents is None
-        weight = self.embed_tokens.weight
-        scale = torch.tensor(self.config.hidden_size**0.5, dtype=weight.dtype)  # rounded to the weights' dtype
-        x = F.embedding(ids, weight) * scale.to(ids.device)
+        x = self.embed(ids)
         start = 0 if cache is None else cache.length
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
         dtype = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else x.dtype
@@ -100,6 +104,18 @@ class Decoder(nn.Module):
         normal: Tensor = self.norm(x)
         return normal
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """int64 (B, T) → (B, T, D): their vectors · √D, which is rounded to the weights' dtype."""
+        vectors: Tensor = self.embed_tokens(ids)
+        return vectors * torch.tensor(self.config.hidden_size**0.5, dtype=vectors.dtype).to(ids.device)
+
+    def rotation(self, kind: LayerType, positions: Tensor, dtype: torch.dtype) -> Rotation:
+        """How every layer of one kind turns its queries and keys at ``positions``, (T) or (B, T)."""
+        config = self.config
+        if kind == "sliding_attention" and config.is_gemma3:
+            return Rotation(positions, config.head_dim, config.rope_local_base_freq, 1.0, dtype)
+        return Rotation(positions, config.head_dim, config.rope_theta, config.rope_scaling_factor, dtype)
+
     def _view(
         self,
         kind: LayerType,
@@ -115,12 +131,9 @@ class Decoder(nn.Module):
         real = positions if padding is None else (positions - padding[:, None]).clamp(min=0)
         if documents is not None:
             real = positions_within(documents)
-        if slides and config.is_gemma3:
-            rotation = Rotation(real, config.head_dim, config.rope_local_base_freq, 1.0, dtype)
-        else:
-            rotation = Rotation(real, config.head_dim, config.rope_theta, config.rope_scaling_factor, dtype)
         window = config.sliding_window if slides else None
-        return rotation, sight(positions, window, padding, documents, has_cache=cache is not None, rows=rows)
+        seen = sight(positions, window, padding, documents, has_cache=cache is not None, rows=rows)
+        return self.rotation(kind, real, dtype), seen
 
 
 class Block(nn.Module):

@@ -1,0 +1,45 @@
+"""How fast tokens came: the first one, which waits for the prompt to be read, and those after it."""
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Tokens written, and how long that took."""
+
+    tokens: int
+    first_token_seconds: float
+    """From the beginning to the first token."""
+    seconds: float
+    """From the beginning to the last token."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all tokens, the reading of the prompt included."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def steady_tokens_per_second(self) -> float:
+        """Of the tokens after the first; 0 where there are none."""
+        seconds = self.seconds - self.first_token_seconds
+        return (self.tokens - 1) / seconds if seconds > 0 else 0.0
+
+
+class Stopwatch:
+    """Runs from its making; ``count`` it at each token."""
+
+    def __init__(self) -> None:
+        self._start = self._first = self._last = time.perf_counter()
+        self._tokens = 0
+
+    def count(self) -> None:
+        """One more token is there."""
+        self._last = time.perf_counter()
+        self._tokens += 1
+        if self._tokens == 1:
+            self._first = self._last
+
+    def pace(self) -> Pace:
+        """What it has measured up to the last token."""
+        return Pace(self._tokens, self._first - self._start, self._last - self._start)
