@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from torch import Tensor
 from gemmazero.config import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_SOURCE,
-    RUNS,
     STREAM_OPTIONS,
     DeviceName,
     ModelConfig,
@@ -26,7 +24,7 @@ from gemmazero.data.events import PrepareEvent, PrepareReport
 from gemmazero.data.prepare import prepare as prepare_folder
 from gemmazero.data.shards import Split, TokenShards
 from gemmazero.data.tokenizer import Tokenizer
-from gemmazero.errors import CheckpointError, ConfigError, DataError, UsageError
+from gemmazero.errors import CheckpointError, DataError, UsageError
 from gemmazero.evaluation.perplexity import Evaluation
 from gemmazero.evaluation.perplexity import evaluating as evaluating_model
 from gemmazero.hub_name import is_hub_name
@@ -40,7 +38,7 @@ from gemmazero.run_config import RunConfig
 from gemmazero.runtime import choose_device, keep_freed_memory
 from gemmazero.storage.checkpoint import list_checkpoints
 from gemmazero.storage.checkpoints import Checkpoints, Inspection
-from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE, locate_model, newest_run, run_of
+from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE, locate_model, newest_run, run_from_hub, run_of
 from gemmazero.storage.model_folder import load_model
 from gemmazero.training.events import Event, Finished, Stopped
 from gemmazero.training.plan import Plan, planned
@@ -102,7 +100,7 @@ def resume(run: str | Path | None = None, *, data: str | Path | None = None, **s
     given = None if data is None else str(data)
     if run is not None and not Path(run).exists() and is_hub_name(name := str(run)):
         return Training(
-            Request(out=_run_on_hub(name), data=given, settings={"hub_repo": name} | settings, resumes=True)
+            Request(out=run_from_hub(name), data=given, settings={"hub_repo": name} | settings, resumes=True)
         )
     return Training(Request(out=_run_folder(run), data=given, settings=settings, resumes=True))
 
@@ -286,15 +284,6 @@ def convert(
 ) -> Verdict:
     """Write the MODEL ``source`` as the folder ``out`` in another format, and say what was compared with what."""
     return convert_folder(locate_model(source), Path(out), to=to, dtype=dtype, overwrite=overwrite)
-
-
-def _run_on_hub(name: str) -> Path:
-    """Where a run that is on the Hub is on this disk, or would be."""
-    for file in sorted(RUNS.glob(f"*/{RUN_FILE}")):
-        with suppress(ConfigError):
-            if RunConfig.from_json(read_json(file)).train.hub_repo == name:
-                return file.parent
-    return RUNS / name.split("/")[1]
 
 
 def _run_folder(run: str | Path | None) -> Path:

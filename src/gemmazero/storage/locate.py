@@ -1,5 +1,6 @@
 """MODEL → the folder it is in: a run, a checkpoint, any transformers Gemma folder, on this disk or on the Hub."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from gemmazero.config import RUNS
@@ -7,6 +8,7 @@ from gemmazero.errors import CheckpointError, ConfigError, HubError
 from gemmazero.hub_model import fetch_model
 from gemmazero.hub_name import is_hub_name
 from gemmazero.json_file import read_json
+from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, list_checkpoints
 
 RUN_FILE = "run.json"
@@ -61,6 +63,15 @@ def newest_run(*, with_checkpoint: bool = False) -> Path:
     if not found:
         raise CheckpointError('no run under "runs/"', _START)
     return max(found, key=lambda run: (bool(found[run]), (found[run] or [run / RUN_FILE])[-1].stat().st_mtime))
+
+
+def run_from_hub(name: str) -> Path:
+    """Where the run that the Hub's repository ``name`` holds is on this disk, or would be."""
+    for file in sorted(RUNS.glob(f"*/{RUN_FILE}")):
+        with suppress(ConfigError):
+            if RunConfig.from_json(read_json(file)).train.hub_repo == name:
+                return file.parent
+    return RUNS / name.split("/")[1]
 
 
 def run_of(model: Path) -> Path | None:
