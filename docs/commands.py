@@ -58,7 +58,8 @@ def _tables(params: list[Any]) -> Iterator[str]:
 def _names(param: Any) -> str:
     if param.param_type_name == "argument":
         return f"`{param.metavar}`"
-    return f"`{_escaped(f'{param.opts[0]} {param.metavar}'.strip())}`"
+    names = " / ".join([*param.opts[:1], *param.secondary_opts[:1]])
+    return f"`{_escaped(f'{names} {param.metavar}'.strip())}`"
 
 
 def _default(param: Any) -> str:

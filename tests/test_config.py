@@ -20,7 +20,7 @@ RUN = RunConfig(
     run_id="a1b2",
     preset="nano",
     model=MODEL.with_vocabulary(97, 96),
-    train=TrainConfig(steps=7, warmup_steps=2),
+    train=TrainConfig(steps=7, warmup_steps=2, micro_batch_size=8, compile=False),
     data=DataReference(
         folder="data/sample", manifest_digest="ab", tokenizer_digest="cd", source="sample", revision=None,
         options={"tokenizer": "bpe:1024"},

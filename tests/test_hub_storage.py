@@ -23,7 +23,7 @@ def push(step, best):
     record = {{"checkpoint": f"step-{{best:08d}}", "step": best, "validation_loss": 1.0 / best}}
     (run / "best.json").write_text(json.dumps(record))
     checkpoint = run / "checkpoints" / f"step-{{step:08d}}"
-    pusher.push(Snapshot.take(Path("copies", str(step)), run, config, checkpoint, Best.of(run)))
+    pusher.push(Snapshot.take(Path("copies", str(step)), run, checkpoint, Best.of(run)))
     return sum(file.size for file in repo._api.list_lfs_files(repo.name))
 """
 

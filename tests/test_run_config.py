@@ -15,7 +15,7 @@ from hostile.mutation import changed_value
 from tiny_run import MODEL, SETTINGS
 
 DATA = DataReference(folder="d", manifest_digest="m", tokenizer_digest="t", source="s", revision=None, options={})
-RUN = RunConfig(run_id="a", preset="tiny", model=MODEL, train=TrainConfig(**SETTINGS), data=DATA)
+RUN = RunConfig(run_id="a", preset="tiny", model=MODEL, train=TrainConfig(**SETTINGS, compile=False), data=DATA)
 FIRST, SECOND = Extension(step=8, steps_before=10, steps=20), Extension(step=16, steps_before=20, steps=30)
 
 
@@ -48,7 +48,7 @@ def test_run_passes_through_what_came_before_each_extension(
 
 @pytest.mark.parametrize(("schedule", "curve"), [("cosine", 10), ("wsd", 30), ("constant", 30)])
 def test_curve_of_an_extended_cosine_ends_where_it_first_was_to(schedule: str, curve: int) -> None:
-    train = TrainConfig(**SETTINGS | {"steps": 30, "schedule": schedule})
+    train = TrainConfig(**SETTINGS | {"steps": 30, "schedule": schedule, "compile": False})
     assert replace(RUN, train=train, extensions=(FIRST, SECOND)).curve_steps == curve
     assert replace(RUN, train=train).curve_steps == 30
 

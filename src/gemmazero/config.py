@@ -176,9 +176,10 @@ class TrainConfig:
     gradient_checkpointing: bool = setting(
         False, "Recompute activations in the backward pass: less memory, a third more time.", panel="Machine"
     )
-    compile: bool = setting(
-        False, "Compile the model's blocks: faster steps after a minute's work; needs a C++ compiler.", panel="Machine",
-        kind="equivalent",
+    compile: bool | None = setting(
+        None, "Compile the model's blocks: faster steps after a minute's work, so by default on CUDA alone; "
+        "a CPU needs a C++ compiler.",
+        panel="Machine", kind="equivalent",
     )  # fmt: skip
     mask_documents: bool = setting(
         False, "Keep attention inside of each document; positions begin anew there.", panel="Data"

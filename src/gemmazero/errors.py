@@ -73,6 +73,10 @@ class TrainingError(GemmaZeroError):
     """A training run that cannot go on."""
 
 
+class CompilationError(TrainingError):
+    """Nothing can be compiled on this machine."""
+
+
 class MemoryShortageError(TrainingError):
     """A training run that this device has not enough memory for."""
 

@@ -132,6 +132,6 @@ def _check(run: RunConfig, keys: set[str]) -> None:
             raise TypeError(f"{name} is longer than any name of a file")
     if unknown := keys - {field.name for field in dataclasses.fields(run)}:
         raise TypeError(f'"{min(unknown)}" is unknown')
-    if run.train.micro_batch_size == "auto":
-        raise TypeError("micro_batch_size is not resolved")
+    if run.train.micro_batch_size == "auto" or run.train.compile is None:
+        raise TypeError("micro_batch_size or compile is not resolved")
     PrepareConfig(**data.options)

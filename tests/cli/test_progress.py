@@ -5,7 +5,7 @@ import pytest
 from test_figures import SKIPPED, STARTED, STEPPED, validated
 
 from gemmazero.cli.progress import LiveProgress, PlainProgress
-from gemmazero.training.events import Event, Rejected, Resumed, RolledBack, Saved, Unsaved, Waiting
+from gemmazero.training.events import Event, Rejected, Resumed, RolledBack, Saved, Uncompiled, Unsaved, Waiting
 
 
 def test_plain_progress_writes_the_first_step_and_then_a_line_each_ten_seconds(
@@ -64,6 +64,7 @@ WARNINGS: dict[Event, str] = {
     RolledBack(step=20, from_step=45, skipped=(40, 41, 42)): (
         "went back from step 45 to step 20; 3 batches are not read again"
     ),
+    Uncompiled(step=0, reason="cannot compile: no g++"): "cannot compile: no g++; the run goes on without",
     Waiting(step=20, reason="the Hub could not be reached; tried again in 4 s"): (
         "step 21 waits for text: the Hub could not be reached; tried again in 4 s"
     ),

@@ -12,8 +12,6 @@ import pytest
 
 import gemmazero
 from gemmazero.errors import HubError
-from gemmazero.json_file import read_json
-from gemmazero.run_config import RunConfig
 from gemmazero.storage.mirror import FOLDER, LAST_TRIES, HubMirror, Tried
 from gemmazero.storage.push import Pusher
 from gemmazero.storage.snapshot import Snapshot
@@ -54,8 +52,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 @contextmanager
 def mirroring(run: Path, gate: Gate, pushed_step: int | None = None) -> Iterator[HubMirror]:
-    config = RunConfig.from_json(read_json(run / "run.json"))
-    mirror = HubMirror(cast(Pusher, gate), run, config, pushed_step)
+    mirror = HubMirror(cast(Pusher, gate), run, pushed_step)
     try:
         yield mirror
     finally:

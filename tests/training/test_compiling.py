@@ -1,3 +1,4 @@
+import json
 import os
 import shlex
 import signal
@@ -187,16 +188,24 @@ def test_second_signal_ends_a_compilation_at_once(held: Path, tiny_data: Path, t
 
 
 @pytest.mark.slow
-def test_run_without_a_compiler_says_what_to_do(
+@pytest.mark.timeout(1800)
+def test_run_that_cannot_be_compiled_does_without_from_its_beginning_and_says_so(
     tiny_data: Path, tiny_preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    words = command(tiny_data, tiny_preset, steps=2)
+    finished(tmp_path, *words, "--out", "compiled")
     monkeypatch.setenv("CXX", str(tmp_path / "no" / "g++"))
-    words = command(tiny_data, tiny_preset)
     with started(tmp_path, *words, "--out", "run") as process:
         _, talk = process.communicate()
-    assert process.returncode == 1, talk
+    assert process.returncode == 0, talk
+    assert "warning: cannot compile: InvalidCxxCompiler" in talk
+    assert "; the run goes on without\n" in talk
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["compile"] is False
+    finished(tmp_path, *words, "--no-compile", "--out", "eager")
+    assert differences(outcome(tmp_path / "run"), outcome(tmp_path / "eager")) == []
+    with started(tmp_path, "resume", "compiled", "--steps", "3") as process:
+        _, talk = process.communicate()
+    assert process.returncode == 1, "never otherwise than it began"
     assert "error: cannot compile: InvalidCxxCompiler" in talk
-    assert talk.endswith("hint: leave --compile out, or install g++\n")
-    assert "Traceback" not in talk
-    words.remove("--compile")
-    finished(tmp_path, *words, "--out", "run")
+    assert talk.endswith("hint: install g++; --no-compile goes on without, rounded otherwise\n")
+    finished(tmp_path, "resume", "compiled", "--steps", "3", "--no-compile")

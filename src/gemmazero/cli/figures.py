@@ -18,6 +18,7 @@ from gemmazero.training.events import (
     Started,
     Stepped,
     Stopped,
+    Uncompiled,
     Unsaved,
     Validated,
     Waiting,
@@ -61,7 +62,7 @@ class Figures:
                 return replace(self, step=event.step)
             case Pushed():
                 return replace(self, pushed=event)
-            case Rejected() | Unsaved() | Waiting() | Fetched() | PushFailed():
+            case Rejected() | Uncompiled() | Unsaved() | Waiting() | Fetched() | PushFailed():
                 return self
 
     def _gone_back(self, step: int) -> Self:

@@ -58,8 +58,9 @@ def _parameter(
     item: "dataclasses.Field[Any]", show_default: str | bool, panel: str, *, hidden: bool
 ) -> inspect.Parameter:
     words = words_of(item.type)
+    name = "--" + item.name.replace("_", "-")
     option = typer.Option(
-        "--" + item.name.replace("_", "-"),
+        f"{name}/--no-{name[2:]}" if item.type == bool | None else name,
         help=item.metadata["help"],
         metavar=_placeholder(item.type),
         rich_help_panel=panel,
@@ -85,4 +86,4 @@ def _placeholder(kind: Any) -> str:
         return "|".join(["N", *words])
     if choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:
         return "|".join(choices)
-    return {int: "N", float: "X", bool: ""}.get(kind, "TEXT")
+    return {int: "N", float: "X", bool: "", bool | None: ""}.get(kind, "TEXT")

@@ -17,6 +17,7 @@ from gemmazero.training.events import (
     Skipped,
     Started,
     Stepped,
+    Uncompiled,
     Unsaved,
     Validated,
     Waiting,
@@ -62,7 +63,7 @@ class PlainProgress:
                 console.say(fetched(event))
             case Pushed():
                 console.say(f"step {event.step:,} is on the Hub, in {event.repo}")
-            case Rejected() | Skipped() | RolledBack() | Unsaved() | Waiting() | PushFailed():
+            case Rejected() | Skipped() | RolledBack() | Uncompiled() | Unsaved() | Waiting() | PushFailed():
                 console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -105,7 +106,7 @@ class LiveProgress:
             self._live.start()
         elif isinstance(event, Fetched):
             console.say(fetched(event))
-        elif isinstance(event, Rejected | Skipped | RolledBack | Unsaved | Waiting | PushFailed):
+        elif isinstance(event, Rejected | Skipped | RolledBack | Uncompiled | Unsaved | Waiting | PushFailed):
             console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -154,7 +155,7 @@ def fetched(event: Fetched) -> str:
     return f"brought step {event.step:,} from {event.repo}, verified, in {units.duration(event.seconds)}"
 
 
-def warning(event: Rejected | Skipped | RolledBack | Unsaved | Waiting | PushFailed) -> str:
+def warning(event: Rejected | Skipped | RolledBack | Uncompiled | Unsaved | Waiting | PushFailed) -> str:
     """Something that went wrong and did not end the run, in a line."""
     match event:
         case Rejected():
@@ -164,6 +165,8 @@ def warning(event: Rejected | Skipped | RolledBack | Unsaved | Waiting | PushFai
         case RolledBack():
             batches = f"{len(event.skipped):,} batches are not read again"
             told = f"went back from step {event.from_step:,} to step {event.step:,}; {batches}"
+        case Uncompiled():
+            told = f"{event.reason}; the run goes on without"
         case Unsaved():
             told = f"{event.what} could not be saved: {event.reason}; training goes on, saving is tried again"
         case PushFailed():

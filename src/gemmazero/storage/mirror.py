@@ -11,7 +11,6 @@ from pathlib import Path
 
 from gemmazero.errors import GemmaZeroError, HubError
 from gemmazero.hub import seconds_to_wait
-from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import step_of
 from gemmazero.storage.push import Pusher
 from gemmazero.storage.snapshot import Best, Snapshot
@@ -51,12 +50,11 @@ class HubMirror:
     Args:
         pusher: knows how.
         run: the run folder.
-        config: of the run.
         pushed_step: the step known to be on the Hub.
     """
 
-    def __init__(self, pusher: Pusher, run: Path, config: RunConfig, pushed_step: int | None) -> None:
-        self._pusher, self._run, self._config = pusher, run, config
+    def __init__(self, pusher: Pusher, run: Path, pushed_step: int | None) -> None:
+        self._pusher, self._run = pusher, run
         self._folder = run / FOLDER
         self._changed = threading.Condition()
         self._waiting: Snapshot | None = None
@@ -150,7 +148,7 @@ class HubMirror:
         if number == self._offered and not self._is_closed:  # else a newer one is about to come
             folder = self._folder / str(number)
             try:
-                snapshot = Snapshot.take(folder, self._run, self._config, checkpoint, best)
+                snapshot = Snapshot.take(folder, self._run, checkpoint, best)
             except Exception as error:  # nothing that goes wrong here may end, or silence, the run
                 shutil.rmtree(folder, ignore_errors=True)
                 reason = error.message if isinstance(error, GemmaZeroError) else type(error).__name__

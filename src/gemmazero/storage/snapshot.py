@@ -40,11 +40,12 @@ class Snapshot:
     validation_loss: float | None
 
     @classmethod
-    def take(cls, folder: Path, run: Path, config: RunConfig, checkpoint: Path, best: "Best") -> Self:
+    def take(cls, folder: Path, run: Path, checkpoint: Path, best: "Best") -> Self:
         """Set the verified ``checkpoint`` and the best one aside in ``folder``, by hard links where the disk has them.
 
-        Raises CheckpointError where one of them is gone, or the disk refuses.
+        Raises CheckpointError where one of them is gone, or the disk refuses; ConfigError where ``run.json`` is.
         """
+        config = RunConfig.from_json(read_json(run / RUN_FILE))
         aside = {path: _set_aside(path, folder) for path in dict.fromkeys((checkpoint, best.folder or checkpoint))}
         return cls(folder, run, config, aside[checkpoint], aside[best.folder or checkpoint], best.loss)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from gemmazero.errors import TrainingError
+from gemmazero.errors import CompilationError
 from gemmazero.model.cache import LayerCache
 from gemmazero.model.gemma import through_block
 from gemmazero.model.rope import Rotation
@@ -32,7 +32,7 @@ def compiling() -> Iterator[None]:
 
     This thread does not hear it either: another one does, or this one at the end.
 
-    Raises TrainingError where something cannot be compiled.
+    Raises CompilationError where something cannot be compiled.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
     try:
@@ -43,7 +43,9 @@ def compiling() -> Iterator[None]:
         if not isinstance(error, BackendCompilerFailed):
             raise
         reason = str(error).partition("\n")[0]
-        raise TrainingError(f"cannot compile: {reason}", "leave --compile out, or install g++") from error
+        raise CompilationError(
+            f"cannot compile: {reason}", "install g++; --no-compile goes on without, rounded otherwise"
+        ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -152,6 +152,14 @@ class RolledBack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Uncompiled:
+    """Nothing can be compiled here, for this reason; the run, which only begins, does without to its end."""
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Waiting:
     """The documents of the batch after ``step`` are not there; ``reason`` says why. Training goes on when they are."""
 
@@ -181,6 +189,6 @@ class Finished:
 
 
 Event = (
-    Started | Resumed | Rejected | Stepped | Skipped | RolledBack | Waiting | Validated | Saved | Unsaved | Fetched
-    | Pushed | PushFailed | Stopped | Finished
+    Started | Resumed | Rejected | Uncompiled | Stepped | Skipped | RolledBack | Waiting | Validated | Saved | Unsaved
+    | Fetched | Pushed | PushFailed | Stopped | Finished
 )  # fmt: skip

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from gemmazero.errors import GemmaZeroError, TrainingError
+from gemmazero.errors import CompilationError, GemmaZeroError, TrainingError
 from gemmazero.folder import write_file
 from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.model_folder import load_model
-from gemmazero.training.events import RolledBack, Skipped, Stepped, Waiting
+from gemmazero.training.events import RolledBack, Skipped, Stepped, Uncompiled, Waiting
 from gemmazero.training.record import Record
 from gemmazero.training.stop import Stop
 from gemmazero.training.trainer import Attempt, Trainer
@@ -40,10 +40,11 @@ class Guard:
     def __init__(self, trainer: Trainer, checkpoints: Checkpoints, record: Record, stop: Stop) -> None:
         self._trainer, self._checkpoints, self._record, self._stop = trainer, checkpoints, record, stop
 
-    def optimizer_step(self) -> Stepped | Skipped | RolledBack | Waiting:
-        """Move the weights, or skip a batch, or go back; or say why there is no batch yet.
+    def optimizer_step(self) -> Stepped | Skipped | RolledBack | Waiting | Uncompiled:
+        """Move the weights, or skip a batch, or go back; or say why there is no batch yet, or no compiled code.
 
         Raises:
+            CompilationError: a run that was compiled cannot be so here.
             TrainingError: it has gone wrong too often, or there is no validated checkpoint to go back to.
         """
         trainer = self._trainer
@@ -51,7 +52,13 @@ class Guard:
             return self._roll_back()
         if reason := trainer.feed.wait(trainer.batch, lambda: bool(self._stop.reason)):
             return Waiting(step=trainer.step, reason=reason)
-        attempt = trainer.attempt()
+        try:
+            attempt = trainer.attempt()
+        except CompilationError as error:
+            if trainer.batch:  # a part of the run is rounded as compiled code rounds
+                raise
+            trainer.stop_compiling()
+            return Uncompiled(step=trainer.step, reason=error.message)
         reason = wrong_with(attempt.loss, attempt.gradient_norm, self._record.recent_losses(SPIKE_WINDOW))
         if not reason:
             return trainer.apply(attempt)

@@ -87,11 +87,9 @@ def connected(request: Request) -> Generator[Event, None, Link | None]:
     return Link(pusher=pusher, pushed_step=remote.state.step)
 
 
-def mirrored(
-    events: Generator[Event, None, None], record: Record, config: RunConfig, link: Link, run: Path
-) -> Iterator[Event]:
+def mirrored(events: Generator[Event, None, None], record: Record, link: Link, run: Path) -> Iterator[Event]:
     """``events`` of ``run``; each state that is saved is pushed meanwhile, and before the end the last one."""
-    mirror = HubMirror(link.pusher, run, config, link.pushed_step)
+    mirror = HubMirror(link.pusher, run, link.pushed_step)
     if link.unpushed is not None:
         mirror.offer(link.unpushed)
     try:
@@ -119,7 +117,7 @@ def push_ended(run: Path, link: Link) -> Iterator[Event]:
     config = RunConfig.from_json(read_json(run / RUN_FILE))
     checkpoint, _ = _newest_here(run, config)
     if checkpoint is not None:
-        mirror = HubMirror(link.pusher, run, config, link.pushed_step)
+        mirror = HubMirror(link.pusher, run, link.pushed_step)
         mirror.offer(checkpoint)
         yield from _drained(mirror, link, SECONDS_AT_THE_END)
 

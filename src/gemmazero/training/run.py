@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +23,7 @@ from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpo
 from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
 from gemmazero.training.data_folder import batches_of, tokenizer_of, unless_stopped
-from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Unsaved
+from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Uncompiled, Unsaved
 from gemmazero.training.fitting import shortage_told
 from gemmazero.training.guard import Guard, last_anchor
 from gemmazero.training.loop import train
@@ -67,9 +67,7 @@ def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
                 return
             run = yield from Run.open(request, stop)
             if run is not None:
-                yield from (
-                    run.events() if link is None else mirrored(run.events(), run.record, run.config, link, folder)
-                )
+                yield from (run.events() if link is None else mirrored(run.events(), run.record, link, folder))
     finally:
         if is_new:  # and empty, where nothing came of the run
             with suppress(OSError):
@@ -96,11 +94,10 @@ class Run:
         model = starting_model(config, checkpoint).to(device)
         feed = Feed(batches_of(config, stream), settings.batch_tokens)
         ceiling = flops_ceiling(config.model, settings, device)
-        self.trainer = Trainer(
-            model, feed, settings, device, curve_steps=config.curve_steps, flops_ceiling=ceiling
-        )  # fmt: skip
+        curve_steps = config.curve_steps
+        self.trainer = Trainer(model, feed, settings, device, curve_steps=curve_steps, flops_ceiling=ceiling)
         history = "" if checkpoint is None else take_up(self.trainer, checkpoint)
-        write_file(folder / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
+        self._write_config()
         self.record = Record(folder, history)
         self.guard = Guard(self.trainer, checkpoints, self.record, stop)
         self.validation = Validation(self.trainer, TokenShards(data, "validation"), settings, stop)
@@ -175,6 +172,9 @@ class Run:
         try:
             with shortage_told(str(self.folder), self.config.model, settings, self._free):
                 for event in events:
+                    if isinstance(event, Uncompiled):
+                        self.config = replace(self.config, train=self.trainer.config)
+                        self._write_config()
                     yield self._tell(event)
                     if self.record.unwritten and not self._is_behind:
                         yield Unsaved(step=self.trainer.step, what=METRICS, reason=self.record.unwritten)
@@ -188,6 +188,9 @@ class Run:
         if self.record.unwritten:
             self._unsaved = Unsaved(step=self.trainer.step, what=f"the end of {METRICS}", reason=self.record.unwritten)
             self._require_saved()
+
+    def _write_config(self) -> None:
+        write_file(self.folder / RUN_FILE, json.dumps(self.config.to_json(), indent=1) + "\n")
 
     def _tell(self, event: Event) -> Event:
         self.record.write(event)

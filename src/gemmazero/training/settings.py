@@ -21,6 +21,8 @@ from gemmazero.runtime import available_cores, choose_device, require_memory
 from gemmazero.training.fitting import choose_micro_batch_size
 from gemmazero.training.precision import choose_precision
 
+_AUTOMATIC = (("threads", 0), ("compile", None))  # beside every "auto"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -137,6 +139,7 @@ def resolved(request: Request, model: ModelConfig) -> TrainConfig:
         device=cast(DeviceName, device.type),
         threads=train.threads or available_cores(),
         precision=choose_precision(train.precision, device),
+        compile=device.type == "cuda" if train.compile is None else train.compile,
     )
     return dataclasses.replace(train, micro_batch_size=choose_micro_batch_size(model, train))
 
@@ -179,7 +182,7 @@ def changed(recorded: TrainConfig, given: Mapping[str, Any], *, resumes: bool) -
         UsageError: a setting that decides the result differs from the run's.
     """
     recorded = dataclasses.replace(recorded, max_time=None, hub_overwrite=False)
-    resolved = {name: value for name, value in given.items() if value != "auto" and (name, value) != ("threads", 0)}
+    resolved = {name: value for name, value in given.items() if value != "auto" and (name, value) not in _AUTOMATIC}
     differing = {name: value for name, value in resolved.items() if value != getattr(recorded, name)}
     if "steps" in differing:
         _check_more_steps(recorded.steps, differing["steps"], resumes=resumes)

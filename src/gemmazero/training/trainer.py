@@ -3,7 +3,7 @@
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import utils
 
 from gemmazero.config import TrainConfig
 from gemmazero.data.feed import Feed
-from gemmazero.model.gemma import Gemma
+from gemmazero.model.gemma import Gemma, through_block
 from gemmazero.training.compiling import compiling, through_compiled_block
 from gemmazero.training.events import Stepped
 from gemmazero.training.loss import next_token_loss
@@ -83,15 +83,14 @@ class Trainer:
         self._curve_steps = curve_steps or config.steps
         self._least_seconds = step_flops(model.config, config) / flops_ceiling if flops_ceiling else None
         model.model.gradient_checkpointing = config.gradient_checkpointing
-        if config.compile:
-            model.model.through = through_compiled_block
+        model.model.through = through_compiled_block if config.compile else through_block
         model.train()
 
     def attempt(self) -> Attempt:
         """Read the next batch and leave its clipped gradient in place; nothing has moved yet.
 
         Where fp16 overflows, the loss scale is halved and the same batch is tried again. Numbers that are not finite
-        then, or without a scaler, are the caller's to judge.
+        then, or without a scaler, are the caller's to judge. Raises CompilationError.
         """
         started, scaler = time.perf_counter(), self.precision.scaler.state_dict()
         with compiling() if self.config.compile else nullcontext():
@@ -127,6 +126,11 @@ class Trainer:
         )
         self.is_whole = True
         return self.stepped
+
+    def stop_compiling(self) -> None:
+        """Take the blocks as they are from now on, which rounds otherwise."""
+        self.config = replace(self.config, compile=False)
+        self.model.model.through = through_block
 
     def skip(self, attempt: Attempt) -> None:
         """Learn nothing from the batch of ``attempt``, nor let it lower the loss scale, and go on to the next."""
