@@ -5,8 +5,8 @@
 The text is that of the JSON Lines file (by default the built-in corpus) again and again, with a number woven into each
 document, so that no two are alike. It is prepared with one worker and with two, in peace; then with a number of workers
 drawn at each start, killed by SIGKILL and started again by the same command; where that ends before all kills were met,
-it begins anew. All folders must be the same to the byte, and nothing may be left beside them. Peak memory is the sum of all processes' own and shared parts (PSS), seen ten
-times a second.
+it begins anew. All folders must be the same to the byte, and nothing may be left beside them. Peak memory is the sum of
+all processes' own and shared parts (PSS), seen ten times a second.
 """
 
 import argparse
