@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-_TIMED = ("seconds", "tokens_per_second", "memory_bytes", "incident")
+_TIMED = ("seconds", "tokens_per_second", "memory_bytes", "mfu", "incident")
 _LEARNED = ("stepped", "validated", "skipped", "rolled_back", "finished")
 
 
