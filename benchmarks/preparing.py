@@ -11,8 +11,6 @@ that others use too, the second is the steadier. The command's start is in its f
 
 import argparse
 import json
-import os
-import platform
 import resource
 import shutil
 import statistics
@@ -28,7 +26,7 @@ import tiktoken
 
 from gemmazero.data.sample import stories
 from gemmazero.data.vocabulary import END_OF_DOCUMENT
-from gemmazero.runtime import available_cores
+from results import write_results
 
 JOINED = 64
 
@@ -52,19 +50,24 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, run in candidates.items():
                 speeds[name].append(measured(run, size / 1e6))
-    print(
-        f"{len(documents):,} documents, {size / 1e6:.0f} MB, {options.rounds} rounds; {platform.machine()}, "
-        f"{available_cores()} cores, load {os.getloadavg()[0]:.1f}, tiktoken {tiktoken.__version__}"
-    )
-    show(speeds)
+    rows = rows_of(speeds)
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    settings = {"documents": len(documents), "megabytes": round(size / 1e6), "rounds": options.rounds}
+    write_results("preparing", rows, settings)
 
 
-def show(speeds: dict[str, list[tuple[float, float]]]) -> None:
+def rows_of(speeds: dict[str, list[tuple[float, float]]]) -> list[dict[str, object]]:
+    """Medians; a CPU second is that of all processes together."""
     bare = [statistics.median(kind) for kind in zip(*speeds["bare loop"], strict=True)]
-    print(f"{'':24}{'MB/s':>8}{'of bare':>10}{'MB a CPU second':>18}{'of bare':>10}")
+    rows: list[dict[str, object]] = []
     for name, pairs in speeds.items():
         wall, cpu = (statistics.median(kind) for kind in zip(*pairs, strict=True))
-        print(f"{name:24}{wall:8.1f}{wall / bare[0]:10.2f}{cpu:18.1f}{cpu / bare[1]:10.2f}")
+        rows.append({
+            "name": name, "MB/s": round(wall, 1), "of bare": round(wall / bare[0], 2),
+            "MB a CPU second": round(cpu, 1), "of bare by CPU": round(cpu / bare[1], 2),
+        })  # fmt: skip
+    return rows
 
 
 def measured(run: Callable[[], None], megabytes: float) -> tuple[float, float]:

@@ -14,8 +14,6 @@ BENCHMARKS = {
     "decoding_loss": ("What narrow weights cost in decoding, nats a token", "decoding.py --model RUN --data DIR"),
     "planning": ("What `train --dry-run` predicts, and what is measured", "planning.py"),
     "preparing": ("Text to token files, beside a bare loop of tiktoken's", "preparing.py STORIES"),
-    "batches": ("Batches of tokens, on one core", "batches.py"),
-    "checkpointing": ("What it costs that a checkpoint cannot lie", "checkpointing.py"),
 }
 HEAD = """\
 # Benchmarks
