@@ -9,7 +9,6 @@ from gemmazero.hub_content import Content
 from gemmazero.hub_repo import ATTRIBUTES, MAIN, HubRepo
 from gemmazero.regular_file import read_bytes
 from gemmazero.storage.card import model_card
-from gemmazero.storage.checkpoint import MANIFEST
 from gemmazero.storage.remote_state import CARD, HEAVY, state_at, stranger_on_main
 from gemmazero.storage.snapshot import Snapshot
 
@@ -28,7 +27,7 @@ class Pusher:
     Args:
         repo: where to.
         private: whether to make it so, where it is not there.
-        overwrites: whether another run's state may be lost.
+        overwrites: whether a state of another run, or of this one where the two have parted, may be lost.
     """
 
     def __init__(self, repo: HubRepo, *, private: bool, overwrites: bool) -> None:
@@ -110,13 +109,17 @@ class Pusher:
         self._settle(MAIN, head, message, wanted)
 
     def _require_older(self, snapshot: Snapshot, head: str, there: Mapping[str, Content]) -> None:
-        """Raises HubError where the branch holds what must not be lost: another run's state, or one that is ahead."""
-        if self._left.get(HEAVY) == head or self._overwrites or MANIFEST not in there:
+        """Raises HubError where the branch holds what must not be lost.
+
+        That is another run's state, or one that has parted, unless they may be overwritten; one of this run that is
+        ahead, and one that is damaged.
+        """
+        state = None if self._left.get(HEAVY) == head else state_at(self.repo, head, there)
+        if state is None or snapshot.state.comes_after(state):
             return
-        state = state_at(self.repo, head, there)
-        if state.config.run_id != snapshot.config.run_id:
+        if state.config.run_id != snapshot.config.run_id and not self._overwrites:
             raise occupied(self.repo, str(state))
-        if not snapshot.state.comes_after(state):
+        if not self._overwrites or state.comes_after(snapshot.state):
             raise HubError(
                 f"{self.repo} holds {state}, which does not lead to step {snapshot.step:,} here",
                 "another machine goes on with this run: let one of the two go on alone",

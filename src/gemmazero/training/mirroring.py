@@ -143,10 +143,12 @@ def _is_to_be_fetched(remote: RemoteState, local: State | None, request: Request
             reason = f"{remote.state}, which is not the run that was asked for: {error.message}"
             raise occupied(remote.repo, reason) from error
         return True
-    if overwrites or local.comes_after(remote.state):
+    if local.comes_after(remote.state):
         return False
     if remote.state.comes_after(local):
         return True
+    if overwrites:
+        return False
     if remote.state.config.run_id != local.config.run_id:
         raise occupied(remote.repo, f"{remote.state} and not {local}")
     raise HubError(

@@ -1,0 +1,97 @@
+"""What whole runs must not do to a repository, or to a folder, in processes that take a loopback server for the Hub."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import gemmazero
+from hub_server.store import Repo
+from hub_world import HEAVY, REPO, World
+from tiny_run import SETTINGS
+
+
+@pytest.fixture(scope="module")
+def straight(tiny_data: Path, tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows no Hub, with its step 4; read only."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    settings = SETTINGS | {"save_every": 2, "keep": 9}
+    gemmazero.train(preset=str(tiny_preset), data=str(tiny_data), out=run, **settings).run()
+    return run
+
+
+@pytest.fixture
+def at_four(world: World, straight: Path) -> str:
+    """The Hub has the run's step 6, the disk its step 4 alone; what the run is called."""
+    shutil.copytree(straight, world.run)
+    ended = world.do("resume", "run", "--hub-repo", REPO)
+    assert (ended.code, world.pushed_step()) == (0, 6), ended.output
+    shutil.rmtree(world.run / "checkpoints" / "step-00000006")
+    assert (world.run / "checkpoints" / "step-00000004").is_dir()
+    run_id: str = json.loads((world.run / "run.json").read_text())["run_id"]
+    return run_id
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("at_four")
+@pytest.mark.parametrize(("disk", "more"), [("older", ("--hub-overwrite",)), ("empty", ())])
+def test_a_state_without_its_manifest_is_damaged_and_neither_overwritten_nor_taken_for_none(
+    world: World, disk: str, more: tuple[str, ...]
+) -> None:
+    world.repo.change(HEAVY, "", "by hand", [("deletedFile", {"path": "checkpoint.json"}, b"")])
+    before = world.repo.state(HEAVY)
+    if disk == "empty":
+        shutil.rmtree(world.run)
+    ended = world.train(*more, save_every=2, keep=9).wait()
+    assert ended.code == 1
+    assert "damaged" in ended.output
+    assert world.repo.state(HEAVY) == before
+    assert world.run.exists() == (disk == "older")
+
+
+PUSHING = f"""
+import tempfile
+from pathlib import Path
+from gemmazero.errors import HubError
+from gemmazero.hub_repo import HubRepo
+from gemmazero.storage.push import Pusher
+from gemmazero.storage.remote_state import look_at
+from gemmazero.storage.snapshot import Best, Snapshot
+def told(action):
+    try:
+        return action().state.step
+    except HubError as error:
+        return error.kind
+def push(overwrites):
+    run = Path("run").absolute()
+    snapshot = Snapshot.take(Path(tempfile.mkdtemp(dir=".")), run, run / "checkpoints" / "step-00000004", Best())
+    Pusher(HubRepo("{REPO}"), private=False, overwrites=overwrites).push(snapshot)
+answer = [told(lambda: look_at(HubRepo("{REPO}"))), told(lambda: push(False)), told(lambda: push(True))]
+"""
+
+
+@pytest.mark.usefixtures("at_four")
+def test_no_push_replaces_what_is_damaged_or_ahead_even_where_it_may_overwrite(world: World) -> None:
+    """A program that could not look before it began has the push alone to notice."""
+    assert world.ask(PUSHING) == [6, "conflict", "conflict"]
+    assert world.pushed_step() == 6
+    world.repo.change(HEAVY, "", "by hand", [("deletedFile", {"path": "checkpoint.json"}, b"")])
+    before = world.repo.state(HEAVY)
+    assert world.ask(PUSHING) == ["damaged", "damaged", "damaged"]
+    assert world.repo.state(HEAVY) == before
+
+
+@pytest.mark.usefixtures("at_four")
+def test_overwriting_never_puts_an_older_state_of_one_run_over_a_newer_one(world: World) -> None:
+    ended = world.do("resume", "run", "--hub-repo", REPO, "--hub-overwrite")
+    assert ended.code == 0, ended.output
+    assert f"brought step 6 from {REPO}" in ended.output
+    assert world.pushed_step() == 6
+
+
+def test_a_machine_that_was_lost_before_its_first_state_was_pushed_leaves_an_empty_track(world: World) -> None:
+    repo = world.hub.repos[REPO] = Repo(REPO, "tester")
+    repo.refs[f"refs/heads/{HEAVY}"] = repo.refs["refs/heads/main"]
+    ended = world.train().wait()
+    assert (ended.code, world.pushed_step()) == (0, 6), ended.output
