@@ -95,3 +95,26 @@ def test_a_machine_that_was_lost_before_its_first_state_was_pushed_leaves_an_emp
     repo.refs[f"refs/heads/{HEAVY}"] = repo.refs["refs/heads/main"]
     ended = world.train().wait()
     assert (ended.code, world.pushed_step()) == (0, 6), ended.output
+
+
+@pytest.mark.parametrize("more", [(), ("--hub-overwrite",)])
+def test_a_run_that_is_named_by_its_repository_never_meets_another_one_that_has_its_folder(
+    world: World, at_four: str, more: tuple[str, ...]
+) -> None:
+    folder = world.folder / "runs" / "tiny"
+    shutil.copytree(world.run, folder)
+    shutil.rmtree(world.run)
+    config = json.loads((folder / "run.json").read_text())
+    config["run_id"], config["train"]["hub_repo"] = "other", None
+    (folder / "run.json").write_text(json.dumps(config))
+    before, on_disk = world.repo.state(HEAVY), contents(folder)
+    ended = world.do("resume", REPO, *more)
+    assert ended.code == 1
+    assert f"holds run {at_four} at step 6" in ended.output
+    assert "the run other" in ended.output
+    assert "--hub-overwrite" not in ended.output
+    assert (world.repo.state(HEAVY), contents(folder)) == (before, on_disk)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

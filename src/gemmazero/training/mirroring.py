@@ -63,17 +63,21 @@ def connected(request: Request) -> Generator[Event, None, Link | None]:
     private = bool(request.settings.get("hub_private") or (config and config.train.hub_private))
     pusher = Pusher(repo, private=private, overwrites=overwrites)
     checkpoint, local = _newest_here(folder, config)
+    is_its = config is not None and (not request.by_hub_name or config.train.hub_repo == name)
     try:
         remote = patiently(lambda: look_at(repo))
+        if remote is None and request.resumes and not is_its:
+            hint = f"gemmazero train --hub-repo {name} begins a run"
+            raise CheckpointError(f"{repo} holds no state to go on from", hint)
         if remote is None:
             patiently(lambda: pusher.claim(config.run_id if config else None))
     except HubError as error:
-        if config is None or error.kind != "unreachable":
+        if not is_its or error.kind != "unreachable":
             raise
         yield _failed(repo, Tried(step=local.step if local else 0, reason=error.message, retry_seconds=0.0))
         return Link(pusher=pusher, unpushed=checkpoint)
-    if remote is None and request.resumes and config is None:
-        raise CheckpointError(f"{repo} holds no state to go on from", f"gemmazero train --hub-repo {name} begins a run")
+    if request.by_hub_name and remote is not None and config is not None:
+        _require_same_run(remote, config, folder)
     if remote is None or not _is_to_be_fetched(remote, local, request, overwrites):
         is_there = remote is not None and local is not None and remote.state.comes_after(local)
         return Link(
@@ -156,6 +160,15 @@ def _is_to_be_fetched(remote: RemoteState, local: State | None, request: Request
         "--hub-overwrite goes on with the disk's; a folder without the run goes on with the Hub's",
         kind="conflict",
     )
+
+
+def _require_same_run(remote: RemoteState, config: RunConfig, folder: Path) -> None:
+    """Raises CheckpointError where the folder for the run that the Hub holds has another one in it."""
+    if remote.state.config.run_id != config.run_id:
+        raise CheckpointError(
+            f'{remote.repo} holds {remote.state}, and "{folder}", where it would go, the run {config.run_id}',
+            f'move "{folder}" away, or run the command in another folder: nothing was changed',
+        )
 
 
 def _require_the_run(request: Request, config: RunConfig) -> None:
