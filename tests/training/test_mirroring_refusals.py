@@ -116,5 +116,36 @@ def test_a_run_that_is_named_by_its_repository_never_meets_another_one_that_has_
     assert (world.repo.state(HEAVY), contents(folder)) == (before, on_disk)
 
 
+def test_a_folder_that_is_no_run_is_not_merged_into(world: World, straight: Path) -> None:
+    shutil.copytree(straight, world.run)
+    assert world.do("resume", "run", "--hub-repo", REPO).code == 0
+    folder = world.folder / "runs" / "tiny"
+    later = folder / "checkpoints" / "step-00000009"
+    shutil.copytree(straight / "checkpoints" / "step-00000006", later)
+    shutil.rmtree(world.run)
+    before = contents(folder)
+    ended = world.do("resume", REPO, "--data", world.data)
+    assert (ended.code, "exists and is not a run folder" in ended.output) == (1, True), ended.output
+    assert contents(folder) == before
+    shutil.rmtree(folder)
+    world.hub.fail("status", "GET .*/training/optimizer.safetensors", times=-1, status=403)
+    assert world.do("resume", REPO, "--data", world.data).code == 1
+    world.hub.faults.clear()
+    ended = world.do("resume", REPO, "--data", world.data)  # a folder that was being brought is its own
+    assert ended.code == 0, ended.output
+    assert list(folder.glob(".*")) == []
+
+
+def test_a_run_that_is_to_be_private_is_not_pushed_where_everybody_reads_it(world: World) -> None:
+    repo = world.hub.repos[REPO] = Repo(REPO, "tester")
+    ended = world.train("--hub-private").wait()
+    assert (ended.code, "is public" in ended.output) == (1, True), ended.output
+    assert not world.run.exists()
+    assert list(repo.refs) == ["refs/heads/main"]
+    repo.private = True
+    ended = world.train("--hub-private").wait()
+    assert ended.code == 0, ended.output
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

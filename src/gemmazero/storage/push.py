@@ -26,13 +26,21 @@ class Pusher:
 
     Args:
         repo: where to.
-        private: whether to make it so, where it is not there.
+        private: whether to make it so, where it is not there, and to push nothing where it is public.
         overwrites: whether a state of another run, or of this one where the two have parted, may be lost.
     """
 
     def __init__(self, repo: HubRepo, *, private: bool, overwrites: bool) -> None:
         self.repo, self._private, self._overwrites = repo, private, overwrites
+        self._is_seen_private = False
         self._left: dict[str, str] = {}  # where this object, or the one that opened the run, left each branch
+
+    def require_private(self) -> None:
+        """Raises HubError where the repository was to be private, and is public. It is asked until that is known."""
+        if self._private and not self._is_seen_private and self.repo.is_public():
+            hint = 'make it private on the Hub, or leave --hub-private out (in run.json: "hub_private": false)'
+            raise HubError(f"{self.repo} is public, and the run is to be private", hint, kind="refused")
+        self._is_seen_private = True
 
     def claim(self, run_id: str | None) -> None:
         """Make the repository, where it is not there.
@@ -52,6 +60,7 @@ class Pusher:
         Raises:
             HubError: something is not there; what was there before stays.
         """
+        self.require_private()
         told = f"run {snapshot.config.run_id}, step {snapshot.step}"
         try:
             self._push_heavy(snapshot, told)

@@ -71,6 +71,7 @@ def connected(request: Request) -> Generator[Event, None, Link | None]:
             raise CheckpointError(f"{repo} holds no state to go on from", hint)
         if remote is None:
             patiently(lambda: pusher.claim(config.run_id if config else None))
+        patiently(pusher.require_private)
     except HubError as error:
         if not is_its or error.kind != "unreachable":
             raise
