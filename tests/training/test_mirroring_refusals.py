@@ -128,7 +128,7 @@ def test_a_folder_that_is_no_run_is_not_merged_into(world: World, straight: Path
     assert (ended.code, "exists and is not a run folder" in ended.output) == (1, True), ended.output
     assert contents(folder) == before
     shutil.rmtree(folder)
-    world.hub.fail("status", "GET .*/training/optimizer.safetensors", times=-1, status=403)
+    world.hub.fail("status", "GET /objects/", times=-1, status=403)
     assert world.do("resume", REPO, "--data", world.data).code == 1
     world.hub.faults.clear()
     ended = world.do("resume", REPO, "--data", world.data)  # a folder that was being brought is its own
@@ -145,6 +145,24 @@ def test_a_run_that_is_to_be_private_is_not_pushed_where_everybody_reads_it(worl
     repo.private = True
     ended = world.train("--hub-private").wait()
     assert ended.code == 0, ended.output
+
+
+def test_a_readme_by_hand_stays_and_who_reads_main_finds_what_it_began_with(world: World) -> None:
+    repo = world.hub.repos[REPO] = Repo(REPO, "tester")
+    repo.change("main", "", "by hand", [("file", {"path": "README.md"}, b"mine")])
+    begun = repo.resolve("main").sha
+    assert world.train(steps=3).wait().code == 0
+    assert repo.state("main")["README.md"] == b"mine"
+    assert repo.resolve(begun).sha == begun
+    repo.change("main", "", "by hand", [("deletedFile", {"path": "README.md"}, b"")])
+    assert world.do("resume", "run", "--steps", 4).code == 0
+    card = repo.state("main")["README.md"]
+    assert world.do("resume", "run", "--steps", 5).code == 0
+    assert repo.state("main")["README.md"] != card
+    edited = repo.state("main")["README.md"].replace(b"A language model", b"My language model")
+    repo.change("main", "", "by hand", [("file", {"path": "README.md"}, edited)])
+    assert world.do("resume", "run", "--steps", 6).code == 0
+    assert (repo.state("main")["README.md"], world.pushed_step()) == (edited, 6)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

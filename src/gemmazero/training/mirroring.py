@@ -145,8 +145,8 @@ def _is_to_be_fetched(remote: RemoteState, local: State | None, request: Request
         except UsageError as error:
             if overwrites:
                 return False
-            reason = f"{remote.state}, which is not the run that was asked for: {error.message}"
-            raise occupied(remote.repo, reason) from error
+            reason = f"It is not the run that was asked for: {error.message}"
+            raise occupied(remote.repo, str(remote.state), reason) from error
         return True
     if local.comes_after(remote.state):
         return False
