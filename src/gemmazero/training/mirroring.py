@@ -156,9 +156,10 @@ def _is_to_be_fetched(remote: RemoteState, local: State | None, request: Request
         return False
     if remote.state.config.run_id != local.config.run_id:
         raise occupied(remote.repo, f"{remote.state} and not {local}")
+    hint = "a folder without the run goes on with the Hub's"
     raise HubError(
         f"this disk holds {local}, {remote.repo} holds {remote.state}, and neither leads to the other",
-        "--hub-overwrite goes on with the disk's; a folder without the run goes on with the Hub's",
+        hint if request.by_hub_name else f"{hint}; --hub-overwrite goes on with the disk's, and loses that",
         kind="conflict",
     )
 
