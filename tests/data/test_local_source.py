@@ -57,6 +57,19 @@ def test_source_can_be_read_again_from_its_beginning(tmp_path: Path) -> None:
     first.close()  # type: ignore[attr-defined]
 
 
+def test_file_that_changes_after_it_was_hashed_is_an_error_whenever_it_is_read(tmp_path: Path) -> None:
+    file = json_lines(tmp_path / "a.jsonl", ["a", "b"])
+    for change in (lambda: file.write_text('{"text": "c"}\n{"text": "d"}\n'), file.unlink):
+        documents = open_source(str(file), PrepareConfig()).load().training
+        assert len(list(documents())) == 2
+        half = documents()
+        next(half)
+        change()
+        for reading in (documents(), half):
+            with pytest.raises(DataError, match=r"changed while the source was read|a\.jsonl"):
+                list(reading)
+
+
 def test_revision_tells_the_content_and_not_the_place(tmp_path: Path) -> None:
     for place in ("one", "two"):
         (tmp_path / place / "texts").mkdir(parents=True)

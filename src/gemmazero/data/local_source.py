@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +20,7 @@ from gemmazero.regular_file import open_regular
 
 _VALIDATION = re.compile(r"(validation|valid|val)(?![a-z])", re.IGNORECASE)
 _Read = Callable[[BinaryIO, Path], Iterator[str | None]]
+_State = tuple[int, int, int]  # of a file: size, time of its last change, inode
 
 
 def open_local(path: Path, config: PrepareConfig) -> Source:
@@ -60,11 +61,14 @@ def refuse_without_tokenizer(path: Path) -> None:
 
 
 def _source(path: Path, files: list[Path], read: _Read) -> Source:
-    held_out = [file for file in files if path.is_dir() and _is_validation(file.relative_to(path))]
-    training = [file for file in files if file not in held_out]
+    states = {file: _state_of(file) for file in files}  # before they are hashed
+    held_out = {
+        file: state for file, state in states.items() if path.is_dir() and _is_validation(file.relative_to(path))
+    }
+    training = {file: state for file, state in states.items() if file not in held_out}
     if not training:
         raise DataError(
-            f'"{path}" holds validation files only', f"gemmazero prepare {held_out[0]} takes one for training"
+            f'"{path}" holds validation files only', f"gemmazero prepare {next(iter(held_out))} takes one for training"
         )
     name = path.resolve().name
     validation: Documents | None = partial(_read_files, held_out, read) if held_out else None
@@ -121,7 +125,21 @@ def _fingerprint(path: Path, files: list[Path]) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def _read_files(files: list[Path], read: _Read) -> Iterator[str | None]:
-    for path in files:
+def _read_files(files: Mapping[Path, _State], read: _Read) -> Iterator[str | None]:
+    """Raises DataError for a file that is not what was hashed, before it is read or after."""
+    for path, state in files.items():
+        _require_unchanged(path, state)
         with opened(path, seekable=format_of(path) == PARQUET) as file:
             yield from read(file, path)
+        _require_unchanged(path, state)
+
+
+def _state_of(path: Path) -> _State:
+    with reading(f'"{path}"'):
+        facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def _require_unchanged(path: Path, state: _State) -> None:
+    if _state_of(path) != state:
+        raise DataError(f'"{path}" changed while the source was read', "run the command again when it changes no more")
