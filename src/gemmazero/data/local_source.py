@@ -1,6 +1,7 @@
 """Files and folders on this machine as a source."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -19,6 +20,7 @@ from gemmazero.errors import DataError, UsageError
 from gemmazero.regular_file import open_regular
 
 _VALIDATION = re.compile(r"(validation|valid|val)(?![a-z])", re.IGNORECASE)
+_ANY_NAME = ("utf-8", "surrogateescape")  # of bytes that are no UTF-8, too
 _Read = Callable[[BinaryIO, Path], Iterator[str | None]]
 
 
@@ -52,6 +54,11 @@ def token_files(path: Path) -> list[Path]:
     return found if found and found[0].name == "train.bin" else []
 
 
+def portable(name: str) -> str:
+    r"""The name of a file, as any machine can spell it: bytes that are no UTF-8 as ``\xHH``."""
+    return name.encode(*_ANY_NAME).decode("utf-8", "backslashreplace")
+
+
 def refuse_without_tokenizer(path: Path) -> None:
     """Raises UsageError where ``path`` is files of token ids."""
     if tokens := token_files(path):
@@ -66,7 +73,7 @@ def _source(path: Path, files: list[Path], read: _Read) -> Source:
         raise DataError(
             f'"{path}" holds validation files only', f"gemmazero prepare {held_out[0]} takes one for training"
         )
-    name = path.resolve().name
+    name = portable(path.resolve().name)
     validation: Documents | None = partial(_read_files, held_out, read) if held_out else None
     splits = Splits(name, partial(_read_files, training, read), validation)
     return Source(name, _fingerprint(path, files), lambda: splits)
@@ -117,7 +124,7 @@ def _fingerprint(path: Path, files: list[Path]) -> str:
         endings = file.suffixes[-2:] if file.suffix.lower() in COMPRESSIONS else file.suffixes[-1:]
         name = file.relative_to(path).as_posix() if path.is_dir() else "".join(endings)
         with reading(f'"{file}"'), open_regular(file) as stream:
-            total.update(f"{name}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+            total.update(f"{name}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode(*_ANY_NAME))
     return f"sha256:{total.hexdigest()}"
 
 
