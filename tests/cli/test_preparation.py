@@ -6,6 +6,7 @@ from gemmazero.cli.preparation import PreparationProgress, summary
 from gemmazero.config import PrepareConfig
 from gemmazero.data.events import (
     Continued,
+    Opened,
     Prepared,
     PrepareReport,
     SampleChosen,
@@ -63,6 +64,23 @@ def test_what_is_gone_on_with_and_what_is_not_are_told(capsys: pytest.CaptureFix
     text = capsys.readouterr().err
     assert 'its seed is "0", not "1"' in text
     assert "going on after 5,000 tokens" in text
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), ""),
+        (("a.tsv",), "passed over 1 file of the folder: a.tsv\n"),
+        (tuple("abcd\x1b"), "passed over 5 files of the folder: a, b, c, d, \\x1b\n"),
+        (tuple("abcdef"), "passed over 6 files of the folder: a, b, c, d, e, …\n"),
+    ],
+)
+def test_files_of_a_folder_that_are_passed_over_are_counted_and_some_named(
+    names: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PreparationProgress() as progress:
+        progress.show(Opened("texts", None, names))
+    assert capsys.readouterr().err == "reading texts\n" + said
 
 
 def test_summary_counts_what_was_kept_and_left_out(source: Path, tmp_path: Path) -> None:

@@ -91,6 +91,18 @@ def test_name_that_is_no_utf8_is_spelled_portably(tmp_path: Path, monkeypatch: p
             assert report.reused is is_reused
 
 
+def test_folder_that_holds_its_own_data_folder_is_still_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts").mkdir()
+    monkeypatch.chdir(tmp_path / "texts")
+    json_lines(Path("stories.jsonl"), TEXTS)
+    first, second = (prepare(".", None, BYTES) for _ in range(2))
+    assert first.folder == Path("data/texts")
+    assert (first.reused, second.reused) == (False, True)
+    assert (first.passed_over, second.to_json()["passed_over"]) == (0, 1)
+
+
 def test_digest_is_the_sha256_of_the_canonical_manifest(source: Path, tmp_path: Path) -> None:
     report = prepare(str(source), tmp_path / "out", BYTES)
     record = json.loads((tmp_path / "out/manifest.json").read_text())

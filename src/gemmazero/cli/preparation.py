@@ -19,8 +19,10 @@ from gemmazero.data.events import (
     TokenizerMade,
 )
 from gemmazero.data.shards import SPLITS
+from gemmazero.errors import printable
 
 _BYTES_A_LINE = 200_000_000
+_NAMES_TOLD = 5
 
 
 class PreparationProgress:
@@ -53,6 +55,8 @@ class PreparationProgress:
         match event:
             case Opened():
                 console.say(f"reading {event.source}" + (f" at {event.revision[:19]}" if event.revision else ""))
+                if event.passed_over:
+                    console.say(f"passed over {_some(event.passed_over)}")
             case StartedOver():
                 console.say(f"an earlier prepare left something unfinished that is of no use: {event.reason}")
             case Continued():
@@ -73,6 +77,12 @@ class PreparationProgress:
 
 def _amount(documents: int, text_bytes: int) -> str:
     return f"{documents:,} documents, {units.size(text_bytes)} of text"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """So many names, the first of them told; what cannot be printed is escaped."""
+    told = [printable(name) for name in names[:_NAMES_TOLD]] + ["…"] * (len(names) > _NAMES_TOLD)
+    return f"{units.counted(len(names), 'file')} of the folder: {', '.join(told)}"
 
 
 def summary(report: PrepareReport) -> str:

@@ -33,12 +33,13 @@ class Source:
 
     ``name`` is the same on every machine: a Hub id, ``sample``, ``stdin``, or the last part of a path. ``revision``
     pins the content: a Hub commit, or the SHA-256 of standard input, or of local files and their names. ``load``
-    downloads what is not here yet.
+    downloads what is not here yet. ``passed_over`` is what stands among its files and is not read.
     """
 
     name: str
     revision: str | None
     load: Callable[[], Splits]
+    passed_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
