@@ -80,4 +80,5 @@ def if_unicode(text: str) -> str | None:
 def no_column(column: str, columns: list[str], where: str) -> DataError:
     """The error for a column that is not there; it lists those that are."""
     names = ", ".join(name[:_LONGEST_NAME] for name in columns[:_COLUMNS_TOLD])
-    return DataError(f'no column "{column}" in {where}', f"--text-column is one of {names}")
+    hint = f"--text-column is one of {names}" if names else "it has no columns: write one with a header"
+    return DataError(f'no column "{column}" in {where}', hint)
