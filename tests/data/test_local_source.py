@@ -145,6 +145,25 @@ def test_folder_is_read_past_what_is_no_file(tmp_path: Path) -> None:
     assert training(tmp_path) == ["a"]
 
 
+def test_what_is_passed_over_in_a_folder_is_told_but_for_what_is_hidden(tmp_path: Path) -> None:
+    source = json_lines(tmp_path / "s.jsonl", ["a", "b"])
+    texts, elsewhere = tmp_path / "texts", tmp_path / "elsewhere"
+    for folder in (texts, texts / "sub", texts / ".git", elsewhere):
+        folder.mkdir()
+    (elsewhere / "x.txt").write_text("not here")
+    for name in ("README.md", "a.txt", "b.txt.xz", "sub/c.tsv", ".hidden.tsv", ".git/config", os.fsdecode(b"\xe9.csw")):
+        (texts / name).write_bytes(os.fsencode(name))
+    prepare(str(source), texts / "sub" / "ours", PrepareConfig(tokenizer="bytes"))
+    (texts / "folder").symlink_to(elsewhere)
+    (texts / "file.txt").symlink_to(elsewhere / "x.txt")
+    (texts / "gone.txt").symlink_to("absent")
+    os.mkfifo(texts / "pipe.txt")
+    assert training(texts) == ["README.md", "a.txt", "not here"]
+    passed_over = open_source(str(texts), CONFIG).passed_over
+    assert passed_over == ("b.txt.xz", "folder", "gone.txt", "pipe.txt", "sub/c.tsv", "sub/ours", r"\xe9.csw")
+    assert open_source(str(source), CONFIG).passed_over == ()
+
+
 def test_kinds_of_files_may_be_mixed(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\none\n")
     (tmp_path / "b.json").write_text(json.dumps(["two"]))
