@@ -9,6 +9,7 @@ from typing import Any, Self
 from gemmazero.config import ModelConfig, PrepareConfig, TrainConfig
 from gemmazero.errors import ConfigError, UsageError
 
+STREAM = "stream"  # in the run folder: the beginning of the source that is streamed
 _LONGEST_NAME = 255  # bytes of a file's
 
 

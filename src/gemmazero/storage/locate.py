@@ -8,12 +8,11 @@ from gemmazero.errors import CheckpointError, ConfigError, HubError
 from gemmazero.hub_model import fetch_model
 from gemmazero.hub_name import is_hub_name
 from gemmazero.json_file import read_json
-from gemmazero.run_config import RunConfig
+from gemmazero.run_config import STREAM, RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, list_checkpoints
 
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
-STREAM = "stream"  # the beginning of a streamed source
 BEST_FILE = "best.json"
 CHECKPOINTS = "checkpoints"
 

@@ -13,8 +13,7 @@ from gemmazero.data.shards import MANIFEST
 from gemmazero.data.sources import default_tokenizer
 from gemmazero.data.stream_source import StreamSource, open_stream
 from gemmazero.errors import DataError, UsageError
-from gemmazero.run_config import RunConfig
-from gemmazero.storage.locate import STREAM
+from gemmazero.run_config import STREAM, RunConfig
 from gemmazero.training.data_folder import Preparing, prepared, prepared_again
 from gemmazero.training.settings import Request
 
