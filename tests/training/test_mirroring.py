@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -277,6 +279,35 @@ def test_two_histories_that_have_parted_are_both_told_and_neither_is_lost(world:
     assert ended.code == 1
     assert "neither leads to the other" in ended.output
     assert world.repo.state(HEAVY) == before
+
+
+IMPATIENT = """
+from gemmazero.__main__ import main
+from gemmazero.training import mirroring
+mirroring.SECONDS_AT_A_STOP = 1.0
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_stopped_run_does_not_wait_for_an_upload_that_hangs_beyond_the_deadline(world: World) -> None:
+    """The client uploads two files and more, those before the commit itself, in threads that Python waits for."""
+    world.hub.large += (".json", ".jsonl")
+    hanging = world.hub.fail("hang", "PUT /objects/", skip=3, times=-1, seconds=300.0)
+    environment = world.hub.environment(world.folder / "home", GEMMAZERO_HUB_TIMEOUT="300")
+    command = [sys.executable, "-c", IMPATIENT, *world.command(steps=100_000, save_every=9), "--hub-repo", REPO]
+    with subprocess.Popen(command, cwd=world.folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            end = time.monotonic() + 100
+            while hanging.hits < 2 and time.monotonic() < end:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGTERM)
+            _, talk = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == 75, talk
+    assert hanging.hits >= 2
+    assert "is on this disk and not on the Hub" in talk
 
 
 def test_a_damaged_state_on_the_hub_is_refused(world: World) -> None:
