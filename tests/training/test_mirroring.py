@@ -281,6 +281,15 @@ def test_two_histories_that_have_parted_are_both_told_and_neither_is_lost(world:
     assert world.repo.state(HEAVY) == before
 
 
+def test_leaving_the_loop_early_pushes_what_that_saved(world: World) -> None:
+    settings = SETTINGS | {"save_every": 1000, "hub_repo": REPO}
+    training = f"gemmazero.train(preset={str(world.preset)!r}, data={str(world.data)!r}, out='run', **{settings!r})"
+    loop = f"for event in {training}:\n    if event.step == 4: break"
+    world.ask(f"import gemmazero\n{loop}\nanswer = 0")
+    assert world.pushed_step() == 4
+    assert world.problems_on_the_hub() == []
+
+
 IMPATIENT = """
 from gemmazero.__main__ import main
 from gemmazero.training import mirroring

@@ -1,6 +1,7 @@
 """A run and its repository on the Hub: what is there is gone on with, what is saved is pushed."""
 
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from gemmazero.hub import TRIES, patiently
 from gemmazero.hub_repo import HubRepo
 from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig
+from gemmazero.storage.checkpoint import list_checkpoints
 from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.lineage import State
-from gemmazero.storage.locate import RUN_FILE
+from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
 from gemmazero.storage.mirror import HubMirror, Tried
 from gemmazero.storage.push import Pusher, occupied
 from gemmazero.storage.remote_state import RemoteState, look_at, state_in
@@ -88,8 +90,11 @@ def connected(request: Request) -> Generator[Event, None, Link | None]:
 
 
 def mirrored(events: Generator[Event, None, None], record: Record, link: Link, run: Path) -> Iterator[Event]:
-    """``events`` of ``run``; each state that is saved is pushed meanwhile, and before the end the last one."""
-    mirror = HubMirror(link.pusher, run, link.pushed_step)
+    """``events`` of ``run``; each state that is saved is pushed meanwhile, and before the end the last one.
+
+    So it is where an error ends the run, or its loop is left: then nobody is told of what became of that.
+    """
+    mirror, newest = HubMirror(link.pusher, run, link.pushed_step), list_checkpoints(run / CHECKPOINTS)[-1:]
     if link.unpushed is not None:
         mirror.offer(link.unpushed)
     try:
@@ -97,6 +102,7 @@ def mirrored(events: Generator[Event, None, None], record: Record, link: Link, r
             for event in events:
                 if isinstance(event, Saved):
                     mirror.offer(event.checkpoint)
+                    newest = [event.checkpoint]
                 if isinstance(event, Finished | Stopped):  # it stands in the record already, and is the last there
                     is_end = isinstance(event, Finished)
                     yield from _drained(mirror, link, SECONDS_AT_THE_END if is_end else SECONDS_AT_A_STOP)
@@ -105,8 +111,14 @@ def mirrored(events: Generator[Event, None, None], record: Record, link: Link, r
                     told = _told(link.pusher.repo, tried)
                     record.write(told)
                     yield told
-    except GemmaZeroError:
-        yield from _drained(mirror, link, SECONDS_AT_A_STOP)
+    except (GemmaZeroError, GeneratorExit) as error:
+        saved = list_checkpoints(run / CHECKPOINTS)[-1:]  # perhaps just now, and not told of
+        if saved and saved != newest:
+            mirror.offer(saved[0])
+        drained = _drained(mirror, link, SECONDS_AT_A_STOP)
+        if isinstance(error, GemmaZeroError):
+            yield from drained
+        deque(drained, maxlen=0)
         raise
     finally:
         mirror.close()
