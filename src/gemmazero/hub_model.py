@@ -23,7 +23,7 @@ def fetch_model(name: str) -> Path:
     try:
         return patiently(lambda: _fetched(repo, revision), tries=3)
     except HubError as error:
-        if error.kind == "unreachable" and (cached := _cached(repo, revision)) is not None:
+        if error.kind in ("unreachable", "offline") and (cached := _cached(repo, revision)) is not None:
             return cached
         raise
 

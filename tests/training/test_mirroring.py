@@ -290,6 +290,15 @@ def test_leaving_the_loop_early_pushes_what_that_saved(world: World) -> None:
     assert world.problems_on_the_hub() == []
 
 
+def test_a_wait_at_the_start_is_told_and_ends_with_max_time(world: World) -> None:
+    busy = world.hub.fail("status", "whoami", times=-1, status=429, headers={"Retry-After": "60"})
+    ended = world.train("--max-time", "1s").wait()
+    assert (ended.code, busy.hits) == (75, 1), ended.output
+    assert "warning: the Hub answered HTTP 429 for the account; tried again in 1m 00s" in ended.output
+    assert "stopped by --max-time 1s before any step was done" in ended.output
+    assert not world.run.exists()
+
+
 IMPATIENT = """
 from gemmazero.__main__ import main
 from gemmazero.training import mirroring

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from gemmazero.data.shards import MANIFEST, Manifest
 from gemmazero.errors import CheckpointError, GemmaZeroError, HubError, UsageError
 from gemmazero.folder import recover
-from gemmazero.hub import TRIES, patiently
+from gemmazero.hub import TRIES, Value, may_pass, patiently, seconds_to_wait
 from gemmazero.hub_repo import HubRepo
 from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig
@@ -22,9 +22,10 @@ from gemmazero.storage.mirror import HubMirror, Tried
 from gemmazero.storage.push import Pusher, occupied
 from gemmazero.storage.remote_state import RemoteState, look_at, state_in
 from gemmazero.storage.restore import restore
-from gemmazero.training.events import Event, Fetched, Finished, Pushed, PushFailed, Saved, Stopped
+from gemmazero.training.events import Delayed, Event, Fetched, Finished, Pushed, PushFailed, Saved, Stopped
 from gemmazero.training.record import Record
 from gemmazero.training.settings import Request, changed, refuse_other_options
+from gemmazero.training.stop import Stop
 
 SECONDS_AT_THE_END = 600.0  # to push what is not on the Hub yet, once all steps are done
 SECONDS_AT_A_STOP = 60.0  # whoever stops a run may not wait for long
@@ -45,15 +46,15 @@ class Link:
     unpushed: Path | None = None
 
 
-def connected(request: Request) -> Generator[Event, None, Link | None]:
+def connected(request: Request, stop: Stop) -> Generator[Event, None, Link | None]:
     """Find out which state is the newest, the disk's or the Hub's, and bring that from the Hub; None without a Hub.
 
     With a run on the disk, a Hub that cannot be reached is told of, and the run goes on; what it holds is looked at
     before anything is pushed. Without one it is an error, as there may be a state to go on from.
 
     Raises:
-        GemmaZeroError: the repository holds another run, the two have parted, the Hub failed or refused, or holds
-            something damaged.
+        GemmaZeroError: ``stop`` came first, the repository holds another run, the two have parted, the Hub failed or
+            refused, or holds something damaged.
     """
     folder = request.folder
     recover(folder / RUN_FILE)
@@ -66,11 +67,11 @@ def connected(request: Request) -> Generator[Event, None, Link | None]:
     pusher = Pusher(repo, private=private, overwrites=overwrites)
     checkpoint, local = _newest_here(folder, config)
     try:
-        remote = patiently(lambda: look_at(repo))
+        remote = yield from _patiently(lambda: look_at(repo), stop)
         if remote is None:
-            patiently(lambda: pusher.claim(config.run_id if config else None))
+            yield from _patiently(lambda: pusher.claim(config.run_id if config else None), stop)
     except HubError as error:
-        if config is None or error.kind != "unreachable":
+        if config is None or error.kind not in ("unreachable", "offline"):
             raise
         yield _failed(repo, Tried(step=local.step if local else 0, reason=error.message, retry_seconds=0.0))
         return Link(pusher=pusher, unpushed=checkpoint)
@@ -87,6 +88,24 @@ def connected(request: Request) -> Generator[Event, None, Link | None]:
     remote = _fetch(remote, folder)
     yield Fetched(step=remote.state.step, repo=name, seconds=time.monotonic() - started)
     return Link(pusher=pusher, pushed_step=remote.state.step)
+
+
+def _patiently(action: Callable[[], Value], stop: Stop) -> Generator[Event, None, Value]:
+    """``patiently``, which tells of each wait; the wish to stop ends it, and the last try's HubError is raised."""
+    for failed in range(1, TRIES):
+        try:
+            return action()
+        except HubError as error:
+            if not may_pass(error):
+                raise
+            seconds = seconds_to_wait(error, failed)
+            yield Delayed(step=0, reason=error.message, seconds=seconds)
+            end = time.monotonic() + seconds
+            while not stop.reason and time.monotonic() < end:
+                time.sleep(0.1)
+            if stop.reason:
+                raise
+    return action()
 
 
 def mirrored(events: Generator[Event, None, None], record: Record, link: Link, run: Path) -> Iterator[Event]:
