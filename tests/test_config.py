@@ -138,9 +138,9 @@ def test_folder_in_place_of_a_file_is_a_config_error(tmp_path: Path) -> None:
         ({"steps": 10**5000}, "--steps must be at most 2147483647"),
         ({"schedule": "linear"}, '--schedule "linear" is unknown'),
         ({"gradient_checkpointing": 1}, "--gradient-checkpointing must be of type bool"),
-        ({"min_learning_rate": 1.0, "learning_rate": 0.1}, "min_learning_rate 1 is above learning_rate 0.1"),
-        ({"beta2": 1.0}, "beta2 must be below 1"),
-        ({"steps": 7, "warmup_steps": 7}, "warmup_steps 7 is not below steps 7"),
+        ({"min_learning_rate": 1.0, "learning_rate": 0.1}, "--min-learning-rate 1 is above --learning-rate 0.1"),
+        ({"beta2": 1.0}, "--beta2 must be below 1"),
+        ({"steps": 7, "warmup_steps": 7}, "--warmup-steps 7 is not below --steps 7"),
     ],
 )
 def test_impossible_training_setting_is_refused(changes: dict[str, Any], said: str) -> None:
@@ -165,7 +165,7 @@ def test_text_setting_is_a_text() -> None:
 
 
 def test_everything_cannot_be_held_out() -> None:
-    with pytest.raises(UsageError, match="below 1"):
+    with pytest.raises(UsageError, match="--validation-fraction must be below 1, not 1"):
         PrepareConfig(validation_fraction=1.0)
 
 

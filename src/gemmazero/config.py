@@ -230,16 +230,16 @@ class TrainConfig:
             raise UsageError(f'--hub-repo "{self.hub_repo}" is not USER/NAME', "--hub-repo someone/some-model")
         if self.min_learning_rate > self.learning_rate:
             raise UsageError(
-                f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}",
+                f"--min-learning-rate {self.min_learning_rate:g} is above --learning-rate {self.learning_rate:g}",
                 "lower --min-learning-rate",
             )
         if self.warmup_steps >= self.steps:
             raise UsageError(
-                f"warmup_steps {self.warmup_steps} is not below steps {self.steps}", "lower --warmup-steps"
+                f"--warmup-steps {self.warmup_steps} is not below --steps {self.steps}", "lower --warmup-steps"
             )
         for name in ("beta1", "beta2"):
             if getattr(self, name) >= 1:
-                raise UsageError(f"{name} must be below 1, not {getattr(self, name):g}", f"lower --{name}")
+                raise UsageError(f"--{name} must be below 1, not {getattr(self, name):g}", f"lower --{name}")
 
 
 STREAM_OPTIONS = (
@@ -286,5 +286,6 @@ class PrepareConfig:
         check_settings(self)
         if self.validation_fraction >= 1:
             raise UsageError(
-                f"validation_fraction must be below 1, not {self.validation_fraction:g}", "lower --validation-fraction"
+                f"--validation-fraction must be below 1, not {self.validation_fraction:g}",
+                "lower --validation-fraction",
             )

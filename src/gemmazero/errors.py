@@ -21,7 +21,7 @@ class GemmaZeroError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        message = _printable(message)
+        message = printable(message)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -29,7 +29,7 @@ class GemmaZeroError(Exception):
     def reworded(self, message: str, hint: str) -> Self:
         """The same error with these words."""
         same = copy(self)
-        same.message = _printable(message)
+        same.message = printable(message)
         same.hint, same.args = hint, (same.message,)
         return same
 
@@ -91,7 +91,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """``text`` in one line of printable characters, others as Python escapes them, without its middle where long."""
     if len(text) > LONGEST_MESSAGE:
         text = f"{text[: LONGEST_MESSAGE // 2]} … {text[-LONGEST_MESSAGE // 2 :]}"
     letters = text.replace("\n", " ")

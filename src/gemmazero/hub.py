@@ -164,9 +164,11 @@ def _explained(error: Exception, what: str, revision: str | None) -> GemmaZeroEr
     # The client looks for files that need not exist: that one does not is the cause of nothing that follows.
     causes = list(takewhile(lambda cause: not isinstance(cause, RemoteEntryNotFoundError), _causes(error)))
     told = (_told_by(cause, what, revision) for cause in causes)
-    unknown = HubError(
+    unknown: GemmaZeroError = HubError(
         f"{what} could not be read from the Hub: {type(error).__name__}", "--revision names another state"
     )
+    if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):  # of datasets, which is not imported
+        unknown = DataError(f"{what} has no files that can be read", "its page on the Hub lists those that it has")
     return next(filter(None, told), unknown)
 
 

@@ -6,6 +6,7 @@ from gemmazero.cli.preparation import PreparationProgress, summary
 from gemmazero.config import PrepareConfig
 from gemmazero.data.events import (
     Continued,
+    Opened,
     Prepared,
     PrepareReport,
     SampleChosen,
@@ -65,15 +66,32 @@ def test_what_is_gone_on_with_and_what_is_not_are_told(capsys: pytest.CaptureFix
     assert "going on after 5,000 tokens" in text
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), ""),
+        (("a.tsv",), "passed over 1 file of the folder: a.tsv\n"),
+        (tuple("abcd\x1b"), "passed over 5 files of the folder: a, b, c, d, \\x1b\n"),
+        (tuple("abcdef"), "passed over 6 files of the folder: a, b, c, d, e, …\n"),
+    ],
+)
+def test_files_of_a_folder_that_are_passed_over_are_counted_and_some_named(
+    names: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PreparationProgress() as progress:
+        progress.show(Opened("texts", None, names))
+    assert capsys.readouterr().err == "reading texts\n" + said
+
+
 def test_summary_counts_what_was_kept_and_left_out(source: Path, tmp_path: Path) -> None:
     text = summary(shown(source, tmp_path / "out"))
     for part in (
         "out is ready",
         "bytes, 257 ids",
         "exact",
-        "1 documents that are too short",
-        "1 documents that are not",
-        "1 documents that are copies of another",
+        "  1 document too short",
+        "  1 document not valid UTF-8",
+        "  1 document whose text stood before",
         "bytes of text a token",
     ):
         assert part in text

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import killed_prepare
 from gemmazero.config import PrepareConfig
 from gemmazero.data import corpus
 from gemmazero.data.events import Continued, PrepareEvent, Sampled, StartedOver, Tokenized, TokenizerMade
-from gemmazero.data.prepare import preparing
+from gemmazero.data.prepare import prepare, preparing
 from gemmazero.data.tokenizer import Tokenizer
 
 TINYSTORIES = Path("../shared/data/tinystories/train.jsonl")
@@ -166,7 +167,7 @@ import os, sys
 from pathlib import Path
 from gemmazero.config import PrepareConfig
 from gemmazero.data import corpus
-from gemmazero.data.prepare import preparing
+from gemmazero.data.prepare import prepare, preparing
 
 corpus.BLOCK_BYTES = 500
 config = PrepareConfig(tokenizer="bytes", validation_fraction=0.3, workers=int(sys.argv[3]))
@@ -202,6 +203,20 @@ def test_prepare_killed_at_any_instant_comes_to_the_same(source: Path, tmp_path:
 def test_commands_killed_by_the_clock_come_to_the_same_in_bounded_memory(tmp_path: Path) -> None:
     stories = TINYSTORIES if TINYSTORIES.exists() else None
     assert killed_prepare.campaign(tmp_path, stories, 100 * 10**6, kills=6, tokenizer="bytes") == []
+
+
+def test_documents_are_not_held_to_the_end(tmp_path: Path) -> None:
+    peaks = []
+    for count in (8, 24):
+        folder = tmp_path / f"long{count}"
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number}.txt").write_text(f"{number} " * 10**6)
+        tracemalloc.start()
+        prepare(str(folder), tmp_path / f"out{count}", PrepareConfig(tokenizer="bytes", workers=1))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.4 * peaks[0]
 
 
 def test_sums_are_those_of_the_manifest(source: Path, tmp_path: Path) -> None:

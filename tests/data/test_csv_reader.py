@@ -48,12 +48,21 @@ def test_field_may_be_long(tmp_path: Path) -> None:
         ('text\n"once', "line 2 of .* is not CSV: unexpected end"),
         ('text\n"once" upon\n', "line 2 of .* is not CSV"),
         ("", 'no column "text"'),
+        ("text\rone\rtwo\r", "line 1 of .* is not CSV: a carriage return without a line feed, outside of quotes$"),
     ],
 )
 def test_csv_that_loses_text_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "s.csv").write_text(content)
     with pytest.raises(DataError, match=message):
         training(tmp_path / "s.csv")
+
+
+def test_hints_of_csv_say_what_mends_it(tmp_path: Path) -> None:
+    for content, hint in (("", "it has no columns"), ("text\rone\r", r"tr '\r' '\n'"), ('text\n"one" two', "commas")):
+        (tmp_path / "s.csv").write_text(content, newline="")
+        with pytest.raises(DataError) as error:
+            training(tmp_path / "s.csv")
+        assert hint in error.value.hint
 
 
 @pytest.mark.parametrize("row", ["x" * 1001, '"' + "x\n" * 501, '"\n",' * 201, ",\n" * 3 + "," * 1001])

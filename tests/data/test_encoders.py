@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gemmazero.data.encoders import BLOCKS_ALONE, Encoders
+from gemmazero.data import encoders as encoders_file
+from gemmazero.data.encoders import Encoders
 from gemmazero.data.tokenizer import Tokenizer, make_tokenizer
 from gemmazero.data.vocabulary import END_OF_DOCUMENT
 from gemmazero.errors import DataError
@@ -29,7 +30,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 
 def encoded(encode: Any, processes: int, blocks: Any = BLOCKS) -> list[tuple[int, list[list[int]]]]:
-    with Encoders(encode, processes) as encoders:
+    with Encoders(encode, processes, alone=0) as encoders:
         return [(item, [ids.tolist() for ids in parts]) for item, parts in encoders.encoded(blocks)]
 
 
@@ -49,11 +50,35 @@ def test_few_blocks_are_read_ahead() -> None:
         for read in range(1, 101):
             yield read, [[str(read)]]
 
-    with Encoders(lengths, 2) as encoders:
+    with Encoders(lengths, 2, alone=0) as encoders:
         for item, parts in encoders.encoded(blocks()):
             assert read <= item + 2 * 3 + 1
             assert parts[0].tolist() == [len(str(item))]
     assert read == 100
+
+
+def test_long_documents_are_not_held_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders_file, "_CHARACTERS_AHEAD", 250)
+    read = 0
+
+    def blocks() -> Any:
+        nonlocal read
+        for read in range(1, 31):
+            yield read, [["x" * 100]]
+
+    with Encoders(lengths, 2, alone=0) as encoders:
+        for item, _ in encoders.encoded(blocks()):
+            assert read <= item + 2
+    assert read == 30
+
+
+@pytest.mark.parametrize(("characters", "processes"), [(99, 0), (1000, 2)])
+def test_processes_are_started_for_a_long_text_alone(characters: int, processes: int) -> None:
+    blocks = ((number, [["x"]]) for number in range(characters))
+    with Encoders(lengths, 2, alone=100) as encoders:
+        for _ in encoders.encoded(blocks):
+            pass
+        assert len(children_of(os.getpid())) == processes
 
 
 def lengths(texts: Sequence[str]) -> NDArray[Any]:
@@ -68,7 +93,7 @@ def refuse(texts: Sequence[str]) -> NDArray[Any]:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_error_of_a_process_is_raised_here(processes: int) -> None:
-    blocks = [(number, [["good"]]) for number in range(BLOCKS_ALONE + 3)] + [(99, [["bad"]])]
+    blocks = [(number, [["good"]]) for number in range(11)] + [(99, [["bad"]])]
     with pytest.raises(DataError, match="no such text") as error:
         encoded(refuse, processes, blocks)
     assert error.value.hint == "leave it out"
@@ -88,11 +113,12 @@ def test_process_that_dies_is_an_error_with_a_hint() -> None:
 
 SCRIPT = """
 import sys, time
+from gemmazero.data import encoders as encoders_file
 from gemmazero.data.encoders import Encoders
 from data.test_encoders import lengths, children_of
 import os
 
-with Encoders(lengths, 2) as encoders:  # and no guard against being imported
+with Encoders(lengths, 2, alone=0) as encoders:  # and no guard against being imported
     for item, _ in encoders.encoded((number, [["x"]]) for number in range(10**9)):
         if item == 30:
             print(*children_of(os.getpid()), flush=True)

@@ -72,7 +72,11 @@ def test_dataset_without_text_files_is_not_told_as_a_failing_hub(hub: LoopbackHu
     for path in hub.folder.iterdir():
         path.rename(path.with_suffix(".xyz"))
     answer = prepared(hub, tmp_path / "out")
-    assert answer["error"] == f'dataset "{REPO}" could not be read from the Hub: DataFilesNotFoundError'
+    assert answer["error"] == f'dataset "{REPO}" has no files that can be read'
+    assert answer["hint"] == "its page on the Hub lists those that it has"
+    for path in hub.folder.iterdir():
+        path.unlink()
+    assert prepared(hub, tmp_path / "out", home="second")["error"] == answer["error"]
 
 
 def test_other_state_in_the_cache_does_not_stand_in_for_the_one_asked_for(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -107,6 +107,20 @@ def test_text_that_is_no_unicode_in_json_is_none_and_its_neighbours_stay(tmp_pat
     assert training(tmp_path / "s.json") == ["good", None, None, None, "😀"]
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 2**16])
+def test_place_where_json_breaks_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(json_reader, "_CHUNK", chunk)
+    for content, place in (
+        ('["é", "b" 7]', 11),
+        ('[{"text": "a"},\n{"text" "b"}]', 25),
+        ('["a", "b"', 10),
+        ('["a", "b', 7),
+    ):
+        (tmp_path / "s.json").write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match=f"is not JSON: .*, character {place}$"):
+            training(tmp_path / "s.json")
+
+
 @pytest.mark.parametrize("content", ["", " \n", "[]", "[ ]", '{"text": []}', "\ufeff"])
 def test_json_may_hold_no_documents(tmp_path: Path, content: str) -> None:
     (tmp_path / "s.json").write_bytes(content.encode())
@@ -119,7 +133,7 @@ def test_json_may_hold_no_documents(tmp_path: Path, content: str) -> None:
         ('["a"', '"," is missing'),
         ('["a",]', "is not JSON"),
         ('["a" "b"]', '"," is missing'),
-        ('["a]', "is not JSON: Unterminated string"),
+        ('["a]', "is not JSON: Unterminated string, character 2$"),
         ("text", "is not JSON"),
         ('["a", 7]', 'item 2 of ".*s.json" is not text: a number'),
         ('[["a"]]', "is not text: a list"),

@@ -57,6 +57,19 @@ def test_source_can_be_read_again_from_its_beginning(tmp_path: Path) -> None:
     first.close()  # type: ignore[attr-defined]
 
 
+def test_file_that_changes_after_it_was_hashed_is_an_error_whenever_it_is_read(tmp_path: Path) -> None:
+    file = json_lines(tmp_path / "a.jsonl", ["a", "b"])
+    for change in (lambda: file.write_text('{"text": "c"}\n{"text": "d"}\n'), file.unlink):
+        documents = open_source(str(file), PrepareConfig()).load().training
+        assert len(list(documents())) == 2
+        half = documents()
+        next(half)
+        change()
+        for reading in (documents(), half):
+            with pytest.raises(DataError, match=r"changed while the source was read|a\.jsonl"):
+                list(reading)
+
+
 def test_revision_tells_the_content_and_not_the_place(tmp_path: Path) -> None:
     for place in ("one", "two"):
         (tmp_path / place / "texts").mkdir(parents=True)
@@ -130,6 +143,25 @@ def test_folder_is_read_past_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "d.txt").symlink_to("absent")
     (tmp_path / "e").symlink_to(tmp_path)
     assert training(tmp_path) == ["a"]
+
+
+def test_what_is_passed_over_in_a_folder_is_told_but_for_what_is_hidden(tmp_path: Path) -> None:
+    source = json_lines(tmp_path / "s.jsonl", ["a", "b"])
+    texts, elsewhere = tmp_path / "texts", tmp_path / "elsewhere"
+    for folder in (texts, texts / "sub", texts / ".git", elsewhere):
+        folder.mkdir()
+    (elsewhere / "x.txt").write_text("not here")
+    for name in ("README.md", "a.txt", "b.txt.xz", "sub/c.tsv", ".hidden.tsv", ".git/config", os.fsdecode(b"\xe9.csw")):
+        (texts / name).write_bytes(os.fsencode(name))
+    prepare(str(source), texts / "sub" / "ours", PrepareConfig(tokenizer="bytes"))
+    (texts / "folder").symlink_to(elsewhere)
+    (texts / "file.txt").symlink_to(elsewhere / "x.txt")
+    (texts / "gone.txt").symlink_to("absent")
+    os.mkfifo(texts / "pipe.txt")
+    assert training(texts) == ["README.md", "a.txt", "not here"]
+    passed_over = open_source(str(texts), CONFIG).passed_over
+    assert passed_over == ("b.txt.xz", "folder", "gone.txt", "pipe.txt", "sub/c.tsv", "sub/ours", r"\xe9.csw")
+    assert open_source(str(source), CONFIG).passed_over == ()
 
 
 def test_kinds_of_files_may_be_mixed(tmp_path: Path) -> None:

@@ -79,6 +79,30 @@ def test_manifest_and_its_digest_know_no_place(tmp_path: Path, monkeypatch: pyte
     assert len(digests) == 1
 
 
+def test_name_that_is_no_utf8_is_spelled_portably(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("texts").mkdir()
+    for name in (b"caf\xe9.txt", b"texts/caf\xe9.txt"):
+        Path(os.fsdecode(name)).write_text("0123456789" * 10)
+    for source, named, folder in ((b"caf\xe9.txt", r"caf\xe9.txt", r"caf\xe9"), (b"texts", "texts", "texts")):
+        for is_reused in (False, True):
+            report = prepare(os.fsdecode(source), None, BYTES)
+            assert (report.manifest.source, report.folder) == (named, Path("data", folder))
+            assert report.reused is is_reused
+
+
+def test_folder_that_holds_its_own_data_folder_is_still_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts").mkdir()
+    monkeypatch.chdir(tmp_path / "texts")
+    json_lines(Path("stories.jsonl"), TEXTS)
+    first, second = (prepare(".", None, BYTES) for _ in range(2))
+    assert first.folder == Path("data/texts")
+    assert (first.reused, second.reused) == (False, True)
+    assert (first.passed_over, second.to_json()["passed_over"]) == (0, 1)
+
+
 def test_digest_is_the_sha256_of_the_canonical_manifest(source: Path, tmp_path: Path) -> None:
     report = prepare(str(source), tmp_path / "out", BYTES)
     record = json.loads((tmp_path / "out/manifest.json").read_text())

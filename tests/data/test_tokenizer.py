@@ -269,6 +269,24 @@ def test_no_end_token_is_an_error_that_says_how_to_name_one(foreign):
     assert "eos_token" in caught.value.hint
 
 
+def test_end_token_that_is_not_marked_special_is_text_all_the_same_where_it_stands_in_one(tmp_path):
+    make_tokenizer("bytes", lambda: (), turn_tokens=False).save(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["added_tokens"][0]["special"] = False
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.encode("a<|endoftext|>") == list(b"a<|endoftext|>")
+    assert tokenizer.encode_documents(["<|endoftext|>", "b"]).tolist() == [*b"<|endoftext|>", 256, *b"b", 256]
+
+
+def test_end_token_that_plain_text_makes_is_refused(tmp_path):
+    make_tokenizer("bytes", lambda: (), turn_tokens=False).save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "a"}')
+    with pytest.raises(DataError, match='makes its control token "a" of plain text') as caught:
+        Tokenizer.load(tmp_path)
+    assert "eos_token" in caught.value.hint
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000])
 def test_a_damaged_tokenizer_config_is_an_error(foreign, content):
     (foreign / "tokenizer_config.json").write_text(content)

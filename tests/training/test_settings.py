@@ -145,7 +145,7 @@ def test_unknown_preset_is_answered_with_the_nearest(name: str, hint: str) -> No
         ({"steps": "ten"}, "--steps must be of type int"),
         ({"optimizer": "sgd"}, '--optimizer "sgd" is unknown'),
         ({"learning_rate": float("nan")}, "--learning-rate must be a number"),
-        ({"learning_rate": 0.1, "min_learning_rate": 0.2}, "min_learning_rate 0.2 is above learning_rate 0.1"),
+        ({"learning_rate": 0.1, "min_learning_rate": 0.2}, "--min-learning-rate 0.2 is above --learning-rate 0.1"),
     ],
 )
 def test_wrong_setting_is_refused_before_any_work(settings: dict[str, Any], message: str) -> None:
@@ -185,5 +185,5 @@ def test_initial_model_with_another_tokenizer_is_refused(initial_model: Path, ti
 
 
 def test_warm_up_that_never_ends_is_refused() -> None:
-    with pytest.raises(UsageError, match="warmup_steps 10 is not below steps 10"):
+    with pytest.raises(UsageError, match="--warmup-steps 10 is not below --steps 10"):
         TrainConfig(steps=10, warmup_steps=10)

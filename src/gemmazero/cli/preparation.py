@@ -19,8 +19,10 @@ from gemmazero.data.events import (
     TokenizerMade,
 )
 from gemmazero.data.shards import SPLITS
+from gemmazero.errors import printable
 
 _BYTES_A_LINE = 200_000_000
+_NAMES_TOLD = 5
 
 
 class PreparationProgress:
@@ -45,7 +47,7 @@ class PreparationProgress:
                 self._count(event.text_bytes, f"read {_amount(event.documents, event.text_bytes)}")
                 return
             case Tokenized():
-                so_far = f"{_amount(event.documents, event.text_bytes)}, {event.tokens:,} tokens"
+                so_far = f"{_amount(event.documents, event.text_bytes)}, {units.counted(event.tokens, 'token')}"
                 self._count(event.text_bytes, so_far)
                 return
         self._status.stop()
@@ -53,6 +55,8 @@ class PreparationProgress:
         match event:
             case Opened():
                 console.say(f"reading {event.source}" + (f" at {event.revision[:19]}" if event.revision else ""))
+                if event.passed_over:
+                    console.say(f"passed over {_some(event.passed_over)}")
             case StartedOver():
                 console.say(f"an earlier prepare left something unfinished that is of no use: {event.reason}")
             case Continued():
@@ -72,7 +76,13 @@ class PreparationProgress:
 
 
 def _amount(documents: int, text_bytes: int) -> str:
-    return f"{documents:,} documents, {units.size(text_bytes)} of text"
+    return f"{units.counted(documents, 'document')}, {units.size(text_bytes)} of text"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """So many names, the first of them told; what cannot be printed is escaped."""
+    told = [printable(name) for name in names[:_NAMES_TOLD]] + ["…"] * (len(names) > _NAMES_TOLD)
+    return f"{units.counted(len(names), 'file')} of the folder: {', '.join(told)}"
 
 
 def summary(report: PrepareReport) -> str:
@@ -86,14 +96,16 @@ def summary(report: PrepareReport) -> str:
     for split in SPLITS:
         facts = manifest.splits[split]
         text = units.size(facts.text_bytes)
-        lines.append(f"  {split:<11} {facts.documents:,} documents, {facts.tokens:,} tokens, {text} of text")
+        documents, tokens = units.counted(facts.documents, "document"), units.counted(facts.tokens, "token")
+        lines.append(f"  {split:<11} {documents}, {tokens}, {text} of text")
     lines.append(f"  in all      {report.bytes_per_token:.2f} bytes of text a token")
     if manifest.duplicates:
-        lines.append(f"  left out    {manifest.duplicates:,} documents that are copies of another")
+        lines.append(f"  left out    {units.counted(manifest.duplicates, 'document')} whose text stood before")
     if manifest.validation_in_training:
-        lines.append(f"  not leaked  {manifest.validation_in_training:,} validation documents stood in training too")
+        documents = units.counted(manifest.validation_in_training, "validation document")
+        lines.append(f"  not leaked  {documents} stood in training too")
     if manifest.dropped_short:
-        lines.append(f"  left out    {manifest.dropped_short:,} documents that are too short")
+        lines.append(f"  left out    {units.counted(manifest.dropped_short, 'document')} too short")
     if manifest.dropped_invalid:
-        lines.append(f"  left out    {manifest.dropped_invalid:,} documents that are not valid UTF-8")
+        lines.append(f"  left out    {units.counted(manifest.dropped_invalid, 'document')} not valid UTF-8")
     return "\n".join(lines)

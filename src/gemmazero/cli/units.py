@@ -21,6 +21,11 @@ def amount(count: float) -> str:
     return _scaled(count, ("", "k", "M", "B", "T"), "")
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 document``, ``2,000 documents``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _scaled(count: float, units: tuple[str, ...], gap: str) -> str:
     if count < 1000:
         return f"{count:.0f}{gap}{units[0]}"

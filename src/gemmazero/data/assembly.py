@@ -25,7 +25,7 @@ _ROUND_TRIP_CHARACTERS = 10_000
 
 @dataclass(frozen=True)
 class _Written:
-    """What the token files hold, and some of the documents that they were made of."""
+    """What the token files hold, and the beginnings of some of the documents that they were made of."""
 
     splits: dict[Split, SplitFacts]
     files: dict[str, FileFacts]
@@ -68,7 +68,7 @@ def assembling(
         tokenizer_digest=tokenizer.digest,
         vocab_size=tokenizer.vocab_size,
         end_id=tokenizer.end_id,
-        round_trip=tokenizer.round_trip(text[:_ROUND_TRIP_CHARACTERS] for text in written.some),
+        round_trip=tokenizer.round_trip(written.some),
         splits=totals,
         dropped_short=reading.short,
         dropped_invalid=reading.invalid,
@@ -121,7 +121,8 @@ def _tokenizing(
                 for shard in writer.append(part, count):
                     journal.keep(split, shard)
                 totals[split] = _added(totals[split], block, split, writer.tokens)
-                some += block.texts[split][: _ROUND_TRIP_DOCUMENTS - len(some)]
+                left = _ROUND_TRIP_DOCUMENTS - len(some)
+                some += [text[:_ROUND_TRIP_CHARACTERS] for text in block.texts[split][:left]]
             yield Tokenized(
                 sum(facts.documents for facts in totals.values()),
                 sum(writer.tokens for writer in writers.values()),

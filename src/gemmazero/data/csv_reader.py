@@ -33,7 +33,13 @@ def read_csv(file: BinaryIO, where: str, layout: Layout) -> Iterator[str | None]
                 what = f"the row that ends on line {rows.line_num} of {where} has {len(row)} fields, not {len(header)}"
                 raise DataError(what, _WRITE_AGAIN)
     except csv.Error as error:
-        raise DataError(f"line {rows.line_num} of {where} is not CSV: {error}", _WRITE_AGAIN) from None
+        why, hint = str(error), _WRITE_AGAIN
+        if why.startswith("new-line character"):  # goes on about how Python opens files
+            why, hint = (
+                "a carriage return without a line feed, outside of quotes",
+                r"tr '\r' '\n' makes line feeds of them",
+            )
+        raise DataError(f"line {rows.line_num} of {where} is not CSV: {why}", hint) from None
 
 
 class _Lines:

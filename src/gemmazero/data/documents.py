@@ -33,12 +33,13 @@ class Source:
 
     ``name`` is the same on every machine: a Hub id, ``sample``, ``stdin``, or the last part of a path. ``revision``
     pins the content: a Hub commit, or the SHA-256 of standard input, or of local files and their names. ``load``
-    downloads what is not here yet.
+    downloads what is not here yet. ``passed_over`` is what stands among its files and is not read.
     """
 
     name: str
     revision: str | None
     load: Callable[[], Splits]
+    passed_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,4 +80,5 @@ def if_unicode(text: str) -> str | None:
 def no_column(column: str, columns: list[str], where: str) -> DataError:
     """The error for a column that is not there; it lists those that are."""
     names = ", ".join(name[:_LONGEST_NAME] for name in columns[:_COLUMNS_TOLD])
-    return DataError(f'no column "{column}" in {where}', f"--text-column is one of {names}")
+    hint = f"--text-column is one of {names}" if names else "it has no columns: write one with a header"
+    return DataError(f'no column "{column}" in {where}', hint)

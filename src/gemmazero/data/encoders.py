@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain, islice
+from itertools import chain
 from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
@@ -20,21 +20,22 @@ Item = TypeVar("Item")
 Encode = Callable[[Sequence[str]], NDArray[Any]]
 Parts = Sequence[Sequence[str]]
 
-BLOCKS_ALONE = 8
+CHARACTERS_ALONE = 2**23
 _BLOCKS_AHEAD = 3  # a process encodes one, sends the one before, and has the next one waiting
+_CHARACTERS_AHEAD = 2**26  # in all, or one block: long documents are not held many at once
 
 
 class Encoders:
     """``encode`` on many blocks of documents, in ``processes`` processes where those are two or more.
 
-    They are started after the first blocks, as a small text needs none; and as programs of their own, because
-    ``multiprocessing`` would run the caller's script again unless it guards itself. Each has a socket that nobody else
-    holds, and ends with whatever closes it, this process's death by SIGKILL included; a terminal's signals do not
-    reach it.
+    They are started after the first ``alone`` characters, as a small text needs none; and as programs of their own,
+    because ``multiprocessing`` would run the caller's script again unless it guards itself. Each has a socket that
+    nobody else holds, and ends with whatever closes it, this process's death by SIGKILL included; a terminal's signals
+    do not reach it.
     """
 
-    def __init__(self, encode: Encode, processes: int) -> None:
-        self._encode, self._processes = encode, processes
+    def __init__(self, encode: Encode, processes: int, *, alone: int = CHARACTERS_ALONE) -> None:
+        self._encode, self._processes, self._alone = encode, processes, alone
         self._running = ExitStack()
 
     def __enter__(self) -> Self:
@@ -48,27 +49,36 @@ class Encoders:
 
         A few blocks a process are read ahead. Raises what ``encode`` raises; DataError where a process dies.
         """
-        left = iter(blocks)
-        for item, parts in left if self._processes < 2 else islice(left, BLOCKS_ALONE):
+        left, read = iter(blocks), 0
+        while self._processes < 2 or read < self._alone:
+            if (block := next(left, None)) is None:
+                return
+            item, parts = block
+            read += _characters(parts)
             yield item, self._encode_here(parts)
-        if (first := next(left, None)) is None:
+        yield from self._encoded_elsewhere(left)
+
+    def _encoded_elsewhere(self, blocks: Iterator[tuple[Item, Parts]]) -> Iterator[tuple[Item, list[NDArray[Any]]]]:
+        if (first := next(blocks, None)) is None:
             return
         processes = self._start()
-        waiting: deque[tuple[Item, Callable[[], list[NDArray[Any]]]]] = deque()
-        turn = 0
-        for item, parts in chain([first], left):
-            if len(waiting) == _BLOCKS_AHEAD * len(processes):
-                before, result = waiting.popleft()
+        waiting: deque[tuple[Item, int, Callable[[], list[NDArray[Any]]]]] = deque()
+        ahead = turn = 0
+        for item, parts in chain([first], blocks):
+            size = _characters(parts)
+            while waiting and (len(waiting) == _BLOCKS_AHEAD * len(processes) or ahead + size > _CHARACTERS_AHEAD):
+                before, its_size, result = waiting.popleft()
+                ahead -= its_size
                 yield before, result()
-            if any(parts):
-                process = processes[turn % len(processes)]
-                process.send(parts)
-                waiting.append((item, process.receive))
-                turn += 1
-            else:
+            if not size and not any(parts):
                 nothing = self._encode_here(parts)
-                waiting.append((item, lambda ids=nothing: ids))  # type: ignore[misc]
-        for item, result in waiting:
+                waiting.append((item, 0, lambda ids=nothing: ids))  # type: ignore[misc]
+                continue
+            process = processes[turn % len(processes)]
+            process.send(parts)
+            waiting.append((item, size, process.receive))
+            ahead, turn = ahead + size, turn + 1
+        for item, _, result in waiting:
             yield item, result()
 
     def _encode_here(self, parts: Parts) -> list[NDArray[Any]]:
@@ -79,6 +89,10 @@ class Encoders:
         for process in processes:
             process.send(self._encode)
         return processes
+
+
+def _characters(parts: Parts) -> int:
+    return sum(len(text) for part in parts for text in part)
 
 
 class _Process:

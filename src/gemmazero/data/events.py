@@ -10,12 +10,16 @@ from gemmazero.data.shards import SPLITS, Manifest
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What a data folder holds and what became of the source's documents; ``reused`` where it was there already."""
+    """What a data folder holds and what became of the source's documents; ``reused`` where it was there already.
+
+    ``passed_over`` counts the files of a folder that were not read.
+    """
 
     folder: Path
     manifest: Manifest
     seconds: float
     reused: bool
+    passed_over: int
 
     @property
     def bytes_per_token(self) -> float:
@@ -28,6 +32,7 @@ class PrepareReport:
         return {
             "folder": str(self.folder),
             "reused": self.reused,
+            "passed_over": self.passed_over,
             "source": self.manifest.source,
             "revision": self.manifest.revision,
             **{split: dataclasses.asdict(self.manifest.splits[split]) for split in SPLITS},
@@ -46,10 +51,11 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class Opened:
-    """The source was found; reading it, or downloading it first, is next."""
+    """The source was found; reading it, or downloading it first, is next. ``passed_over`` is not read."""
 
     source: str
     revision: str | None
+    passed_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

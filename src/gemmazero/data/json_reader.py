@@ -73,7 +73,7 @@ class _Values:
     def __init__(self, file: BinaryIO, where: str) -> None:
         self._file, self._where = file, where
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
-        self._text, self._place = "", 0
+        self._text, self._place, self._let_go = "", 0, 0
 
     def next(self) -> str | None:
         """The character that comes next, white space passed over; None at the end."""
@@ -102,14 +102,15 @@ class _Values:
                 value, self._place = _DECODER.raw_decode(self._text, self._place)
                 return value
             except json.JSONDecodeError as error:
+                no_json = self._no_json(error.msg.removesuffix(" starting at"), error.pos)  # places move as it reads on
                 if not self._read_on():
-                    raise self._no_json(error.msg) from None
+                    raise no_json from None
             except (ValueError, RecursionError) as error:  # a number of too many digits, lists within lists
-                raise self._no_json(error) from None
+                raise self._no_json(error, self._place) from None
 
     def _skip(self, character: str) -> None:
         if self.next() != character:
-            raise self._no_json(f'"{character}" is missing')
+            raise self._no_json(f'"{character}" is missing', self._place)
         self._place += 1
 
     def _read_on(self) -> bool:
@@ -117,14 +118,16 @@ class _Values:
         waiting = len(self._text) - self._place
         data = self._file.read(max(_CHUNK, min(waiting, LARGEST_RECORD - waiting)))
         more = self._decode(data, not data)
+        self._let_go += self._place
         self._text, self._place = self._text[self._place :] + more, 0
         if waiting > LARGEST_RECORD or self._text.count("[") + self._text.count("{") > MOST_BRACKETS:
             hint = "write a list of objects, or JSON Lines: an object a line in a .jsonl file"
             raise DataError(f"a part of {self._where} holds too much to be read at once", hint)
         return bool(data or more)
 
-    def _no_json(self, why: object) -> DataError:
-        return DataError(f"{self._where} is not JSON: {why}", "copy it again from where it came from")
+    def _no_json(self, why: object, place: int) -> DataError:
+        what = f"{self._where} is not JSON: {why}, character {self._let_go + place + 1}"
+        return DataError(what, "copy it again from where it came from")
 
 
 _DECODER = json.JSONDecoder()

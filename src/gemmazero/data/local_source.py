@@ -1,8 +1,9 @@
 """Files and folders on this machine as a source."""
 
 import hashlib
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
@@ -19,29 +20,34 @@ from gemmazero.errors import DataError, UsageError
 from gemmazero.regular_file import open_regular
 
 _VALIDATION = re.compile(r"(validation|valid|val)(?![a-z])", re.IGNORECASE)
+_ANY_NAME = ("utf-8", "surrogateescape")  # of bytes that are no UTF-8, too
 _Read = Callable[[BinaryIO, Path], Iterator[str | None]]
+_State = tuple[int, int, int]  # of a file: size, time of its last change, inode
 
 
 def open_local(path: Path, config: PrepareConfig) -> Source:
     """The documents of a file, or of a folder and its sub-folders in the order of their paths.
 
     In a folder, what is called ``validation…``, ``valid…`` or ``val…``, file or sub-folder, is the validation split.
+    Passed over there, and told, are files of other kinds, links to folders, and data folders; hidden ones silently.
     Raises DataError where there is nothing to read, UsageError for an option that means nothing here.
     """
     if tokens := token_files(path):
         if config.document_separator is not None:
             raise UsageError("--document-separator is for text, and documents of ids end with an id", "leave it out")
         return _source(path, tokens, _token_reading(path, config))
-    if (path / MANIFEST).is_file() and any(split_of(file.name) for file in path.iterdir()):
+    if _is_data_folder(path):
         raise DataError(f'"{path}" is a data folder: its text is tokens already', f"gemmazero train --data {path}")
-    files = _readable_files(path) if path.is_dir() else [path]
-    unreadable = [file for file in files if format_of(file) not in READERS]
-    if unreadable or not files:
-        what = f'"{path}" is of no known kind' if unreadable else f'no text files in "{path}"'
+    found = _visible(path) if path.is_dir() else [path]
+    files = [file for file in found if format_of(file) in READERS and (file == path or file.is_file())]
+    if not files:
+        what = f'no text files in "{path}"' if path.is_dir() else f'"{path}" is of no known kind'
         raise DataError(what, f"the files that can be read are {READABLE}")
     if config.document_separator is not None and not any(format_of(file) in TEXT for file in files):
         raise UsageError(f'--document-separator is for .txt and .md files, and "{path}" has none', "leave it out")
-    return _source(path, files, _text_reading(config, is_alone=len(files) == 1))
+    taken = set(files)
+    passed_over = tuple(portable(other.relative_to(path).as_posix()) for other in found if other not in taken)
+    return _source(path, files, _text_reading(config, is_alone=len(files) == 1), passed_over)
 
 
 def token_files(path: Path) -> list[Path]:
@@ -52,6 +58,11 @@ def token_files(path: Path) -> list[Path]:
     return found if found and found[0].name == "train.bin" else []
 
 
+def portable(name: str) -> str:
+    r"""The name of a file, as any machine can spell it: bytes that are no UTF-8 as ``\xHH``."""
+    return name.encode(*_ANY_NAME).decode("utf-8", "backslashreplace")
+
+
 def refuse_without_tokenizer(path: Path) -> None:
     """Raises UsageError where ``path`` is files of token ids."""
     if tokens := token_files(path):
@@ -59,17 +70,20 @@ def refuse_without_tokenizer(path: Path) -> None:
         raise UsageError(what, "--tokenizer names it: gpt2 for what nanoGPT writes")
 
 
-def _source(path: Path, files: list[Path], read: _Read) -> Source:
-    held_out = [file for file in files if path.is_dir() and _is_validation(file.relative_to(path))]
-    training = [file for file in files if file not in held_out]
+def _source(path: Path, files: list[Path], read: _Read, passed_over: tuple[str, ...] = ()) -> Source:
+    states = {file: _state_of(file) for file in files}  # before they are hashed
+    held_out = {
+        file: state for file, state in states.items() if path.is_dir() and _is_validation(file.relative_to(path))
+    }
+    training = {file: state for file, state in states.items() if file not in held_out}
     if not training:
         raise DataError(
-            f'"{path}" holds validation files only', f"gemmazero prepare {held_out[0]} takes one for training"
+            f'"{path}" holds validation files only', f"gemmazero prepare {next(iter(held_out))} takes one for training"
         )
-    name = path.resolve().name
+    name = portable(path.resolve().name)
     validation: Documents | None = partial(_read_files, held_out, read) if held_out else None
     splits = Splits(name, partial(_read_files, training, read), validation)
-    return Source(name, _fingerprint(path, files), lambda: splits)
+    return Source(name, _fingerprint(path, files), lambda: splits, passed_over)
 
 
 def _text_reading(config: PrepareConfig, *, is_alone: bool) -> _Read:
@@ -97,13 +111,28 @@ def _token_reading(path: Path, config: PrepareConfig) -> _Read:
     return lambda file, path: read_tokens(file, f'"{path}"', tokenizer())
 
 
-def _readable_files(folder: Path) -> list[Path]:
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder and its sub-folders, in the order of the paths, but for what is hidden."""
     try:
-        files = [file for file in folder.rglob("*") if file.is_file() and format_of(file) in READERS]
+        with reading(f'"{folder}"'):
+            return sorted(_walk(folder), key=lambda path: path.relative_to(folder).as_posix())
     except RecursionError:
         raise DataError(f'the folders in "{folder}" are too deep within each other', "name one in it") from None
-    visible = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
-    return sorted(visible, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        is_open = path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK | os.X_OK)
+        if is_open and not _is_data_folder(path):  # "prepare ." makes one in its own source
+            yield from _walk(path)
+        else:
+            yield path
+
+
+def _is_data_folder(path: Path) -> bool:
+    return (path / MANIFEST).is_file() and any(split_of(file.name) for file in path.iterdir())
 
 
 def _is_validation(relative: Path) -> bool:
@@ -117,11 +146,25 @@ def _fingerprint(path: Path, files: list[Path]) -> str:
         endings = file.suffixes[-2:] if file.suffix.lower() in COMPRESSIONS else file.suffixes[-1:]
         name = file.relative_to(path).as_posix() if path.is_dir() else "".join(endings)
         with reading(f'"{file}"'), open_regular(file) as stream:
-            total.update(f"{name}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+            total.update(f"{name}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode(*_ANY_NAME))
     return f"sha256:{total.hexdigest()}"
 
 
-def _read_files(files: list[Path], read: _Read) -> Iterator[str | None]:
-    for path in files:
+def _read_files(files: Mapping[Path, _State], read: _Read) -> Iterator[str | None]:
+    """Raises DataError for a file that is not what was hashed, before it is read or after."""
+    for path, state in files.items():
+        _require_unchanged(path, state)
         with opened(path, seekable=format_of(path) == PARQUET) as file:
             yield from read(file, path)
+        _require_unchanged(path, state)
+
+
+def _state_of(path: Path) -> _State:
+    with reading(f'"{path}"'):
+        facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def _require_unchanged(path: Path, state: _State) -> None:
+    if _state_of(path) != state:
+        raise DataError(f'"{path}" changed while the source was read', "run the command again when it changes no more")

@@ -58,12 +58,12 @@ def preparing(
     existing = _existing(folder, overwrite)
     tokenizer = None if existing else _early_tokenizer(config)
     opened = open_source(source, config)
-    yield Opened(opened.name, opened.revision)
+    yield Opened(opened.name, opened.revision, opened.passed_over)
     if existing:
         clear_leftovers(folder)
         _refuse_difference(folder, existing, opened, config)
         _verify(folder, existing)
-        yield Prepared(PrepareReport(folder, existing, time.monotonic() - started, reused=True))
+        yield Prepared(_report(folder, existing, opened, started, reused=True))
         return
     if config.tokenizer == "gpt2":
         tokenizer = _tokenizer(config)
@@ -81,13 +81,18 @@ def preparing(
         except BaseException:
             journal.tidy()
             raise
-    yield Prepared(PrepareReport(folder, manifest, time.monotonic() - started, reused=False))
+    yield Prepared(_report(folder, manifest, opened, started, reused=False))
 
 
 def default_folder(source: str) -> Path:
     """``data/`` and the last part of the source, without its endings: ``texts/stories.jsonl`` → ``data/stories``."""
     path = Path(source)
     return Path("data", without_endings(path.resolve().name if path.name in ("", "..") else path.name))
+
+
+def _report(folder: Path, manifest: Manifest, source: Source, started: float, *, reused: bool) -> PrepareReport:
+    seconds = time.monotonic() - started
+    return PrepareReport(folder, manifest, seconds, reused=reused, passed_over=len(source.passed_over))
 
 
 def _existing(folder: Path, overwrite: bool) -> Manifest | None:

@@ -8,7 +8,7 @@ from gemmazero.data.compression import reading
 from gemmazero.data.documents import Documents, Source, Splits
 from gemmazero.data.formats import READERS, TOKENS, format_of, stem_of
 from gemmazero.data.hub_source import open_hub
-from gemmazero.data.local_source import open_local, refuse_without_tokenizer
+from gemmazero.data.local_source import open_local, portable, refuse_without_tokenizer
 from gemmazero.data.sample import stories
 from gemmazero.data.stdin_source import STDIN, STDIN_NAME, open_stdin
 from gemmazero.errors import DataError, GemmaZeroError, UsageError
@@ -63,7 +63,7 @@ def default_tokenizer(source: str) -> str:
 
 def without_endings(name: str) -> str:
     """``name`` without the endings of what is read: ``stories.jsonl.gz`` → ``stories``; ``-`` is ``stdin``."""
-    return STDIN_NAME if name == STDIN else stem_of(name)
+    return STDIN_NAME if name == STDIN else stem_of(portable(name))
 
 
 def _refuse_hub_options(source: str, config: PrepareConfig) -> None:

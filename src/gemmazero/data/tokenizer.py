@@ -113,6 +113,15 @@ class Tokenizer:
                 f'the tokenizer "{file}" has no end-of-document token (looked for {", ".join(candidates)})',
                 'name one of its tokens as "eos_token" in the tokenizer_config.json beside it',
             )
+        spoken = [token for token in (end_token, *TURN_TOKENS) if backend.token_to_id(token) is not None]
+        backend.add_special_tokens(spoken)  # known ones keep their ids; not all who make tokenizers say what is special
+        backend.encode_special_tokens = True
+        for token in spoken:
+            if backend.token_to_id(token) in backend.encode(token, add_special_tokens=False).ids:
+                raise DataError(
+                    f'the tokenizer "{file}" makes its control token "{token}" of plain text, too',
+                    'name another of its tokens as "eos_token" in the tokenizer_config.json beside it',
+                )
         name = file.resolve().parent.name if file.name == "tokenizer.json" else file.stem
         return cls(backend, name, end_token, config=config)
 
