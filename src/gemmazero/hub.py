@@ -165,7 +165,7 @@ def _explained(error: Exception, what: str, revision: str | None) -> GemmaZeroEr
     causes = list(takewhile(lambda cause: not isinstance(cause, RemoteEntryNotFoundError), _causes(error)))
     told = (_told_by(cause, what, revision) for cause in causes)
     unknown: GemmaZeroError = HubError(
-        f"{what} could not be read from the Hub: {type(error).__name__}", "--revision names another state"
+        f"{what} could not be read from the Hub: {type(error).__name__}", "run the command again later"
     )
     if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):  # of datasets, which is not imported
         unknown = DataError(f"{what} has no files that can be read", "its page on the Hub lists those that it has")
@@ -181,6 +181,9 @@ def _told_by(error: BaseException, what: str, revision: str | None) -> GemmaZero
         return HubError(f"{what} was not looked up: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE", kind="offline")
     if isinstance(error, errors.LocalTokenNotFoundError):
         return HubError(f"there is no token for the Hub, which {what} needs", _MEND, kind="refused")
+    if isinstance(error, UnicodeEncodeError) and str(error.object).startswith("Bearer "):
+        message = "the token for the Hub has a character that no token has: it must be plain ASCII"
+        return HubError(message, _MEND, kind="refused")
     if isinstance(error, errors.GatedRepoError):
         hint = "ask for access on its page, then set HF_TOKEN or run: hf auth login"
         return HubError(f"{what} is gated", hint, kind="refused")
@@ -189,7 +192,7 @@ def _told_by(error: BaseException, what: str, revision: str | None) -> GemmaZero
         message = f"the Hub knows no {what}, or does not show it to you"
         return HubError(message, hint, kind="absent" if status == 404 else "refused")
     if isinstance(error, errors.RevisionNotFoundError):
-        hint = "--revision is a branch, a tag or a commit"
+        hint = "a revision, of MODEL@REVISION or --revision, is a branch, a tag or a commit"
         return HubError(f'{what} has no revision "{revision}"', hint, kind="absent")
     if status:
         return _told_by_status(status, response, what)

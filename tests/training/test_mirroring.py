@@ -227,6 +227,7 @@ def test_a_repository_with_other_files_is_left_alone(world: World) -> None:
         (READER, "may read"),
         (STRANGER, 'may not write under "tester"'),
         ("hf_anythingelse", "HTTP 401"),
+        ("hf_pástedwrong", "must be plain ASCII"),
     ],
 )
 def test_a_token_that_may_not_write_is_told_at_once_and_never_shown(world: World, token: str, message: str) -> None:
