@@ -58,8 +58,7 @@ _CHOICES = "gpt2, bytes, bpe:SIZE (such as bpe:8192), a tokenizer.json or its fo
 class Tokenizer:
     """One vocabulary: how text becomes ids, and ids text. All of it is one ``tokenizer.json``.
 
-    The text of a special token is text like any other: no ``encode`` here ever turns it into the special id.
-    Text that is not valid Unicode (an unpaired surrogate) raises DataError wherever it is encoded.
+    The text of a special token is text like any other, for every ``encode`` here. Invalid Unicode raises DataError.
 
     Args:
         backend: what the ``tokenizers`` library made or read; it is owned from here on.
