@@ -7,8 +7,8 @@ from huggingface_hub import close_session, get_session
 from huggingface_hub.errors import RemoteEntryNotFoundError
 from huggingface_hub.utils import hf_raise_for_status
 
-from gemmazero.errors import HubError
-from gemmazero.hub import hub_failures
+from gemmazero.errors import HubError, HubFailure
+from gemmazero.hub import hub_failures, patiently
 from loopback_hub import COMMIT, LoopbackHub, serving
 
 REPO = "someone/Stories"
@@ -70,8 +70,23 @@ def test_private_dataset_needs_its_token_and_no_message_repeats_one(hub: Loopbac
     assert "hf_wrong" not in json.dumps(answer)
 
 
-def test_offline_mode_is_told(hub: LoopbackHub, tmp_path: Path) -> None:
-    assert "HF_HUB_OFFLINE" in resolved(hub, tmp_path, HF_HUB_OFFLINE="1")
+def test_offline_mode_is_told_by_its_own_kind(hub: LoopbackHub, tmp_path: Path) -> None:
+    answer = hub.answer(f"resolve_dataset({REPO!r}, None)", tmp_path, HF_HUB_OFFLINE="1")
+    assert answer["kind"] == "offline"
+    assert "HF_HUB_OFFLINE" in answer["error"]
+
+
+@pytest.mark.parametrize("kind", ["offline", "refused", "full", "conflict", "absent", "unknown"])
+def test_what_does_not_pass_is_not_tried_again(kind: HubFailure) -> None:
+    tries = []
+
+    def fail() -> None:
+        tries.append(kind)
+        raise HubError("it", kind=kind)
+
+    with pytest.raises(HubError):
+        patiently(fail)
+    assert len(tries) == 1
 
 
 def test_every_call_has_a_timeout(hub: LoopbackHub, tmp_path: Path) -> None:

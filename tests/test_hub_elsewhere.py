@@ -89,7 +89,7 @@ def test_a_machine_that_is_lost_under_faults_loses_nothing_that_was_pushed(
     settings = {"steps": 30, "validate_every": 5, "save_every": 1}
     command = [*there.command(**settings), "--hub-repo", REPO]
     if how := dict(FAULTS[fault]):
-        control.fault(how.pop("do"), **how)
+        rule = control.fault(how.pop("do"), **how)
     player = there.begin(*command)
     end = time.monotonic() + 60
     while not pushed_step(there) and player.process.exitcode is None and time.monotonic() < end:
@@ -99,6 +99,7 @@ def test_a_machine_that_is_lost_under_faults_loses_nothing_that_was_pushed(
     pushed = pushed_step(there)
     there.lose_the_machine()
     ended = there.do(*(["resume", REPO, "--data", there.data] if pushed else command))
+    assert fault == "nothing" or control.hits(rule)
     control.clear_faults()
     if ended.code == 1:  # a quota, or a lasting refusal: it is on the disk, and pushed by the next command
         folder = "runs/tiny" if pushed else "run"
@@ -121,6 +122,7 @@ def test_a_server_that_dies_with_a_commit_loses_nothing(there: World, straight: 
     player = there.begin(*there.command(**settings), "--hub-repo", REPO)
     while process.proc.poll() is None and player.process.exitcode is None:
         time.sleep(0.05)
+    assert process.proc.poll() is not None
     process.start()
     ended = player.wait()
     assert ended.code == 0, ended.output

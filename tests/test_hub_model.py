@@ -1,5 +1,7 @@
 """A MODEL on the Hub, in processes that take a loopback server for it."""
 
+import json
+import shutil
 from typing import Any
 
 import pytest
@@ -54,6 +56,31 @@ def test_the_cache_serves_offline_and_when_the_hub_is_gone_and_nothing_else(
     world.hub.url = "http://127.0.0.1:9"
     assert located(world, REPO) == published
     assert "could not be reached" in located(world, "tester/other")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_cache_that_lacks_a_file_is_no_model(world: World, published: dict[str, str], name: str) -> None:
+    located(world, REPO)
+    next((world.folder / "home").rglob(f"snapshots/*/{name}")).unlink()
+    assert "HF_HUB_OFFLINE" in located(world, REPO, HF_HUB_OFFLINE="1")
+
+
+def test_a_cache_that_lacks_a_shard_is_no_model(world: World, published: dict[str, str]) -> None:
+    located(world, REPO)
+    weights = next((world.folder / "home").rglob("snapshots/*/model.safetensors"))
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    weights.with_name("model.safetensors.index.json").write_text(json.dumps(index))
+    weights.rename(weights.with_name("model-00001-of-00002.safetensors"))
+    assert "HF_HUB_OFFLINE" in located(world, REPO, HF_HUB_OFFLINE="1")
+    shutil.copy(*(weights.with_name(f"model-0000{number}-of-00002.safetensors") for number in (1, 2)))
+    assert "model-00002-of-00002.safetensors" in located(world, REPO, HF_HUB_OFFLINE="1")
+
+
+def test_a_revision_that_is_not_there_is_told_as_a_model_is_named(world: World, published: dict[str, str]) -> None:
+    ended = world.do("generate", "ant", "--model", f"{REPO}@nosuch")
+    assert ended.code == 1
+    assert 'has no revision "nosuch"' in ended.output
+    assert "MODEL@REVISION" in ended.output
 
 
 def test_a_cache_that_holds_something_else_is_mended(world: World, published: dict[str, str]) -> None:

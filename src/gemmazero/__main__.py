@@ -1,12 +1,14 @@
 """The program, as ``gemmazero`` and as ``python -m gemmazero``."""
 
+import os
 import sys
+import threading
 
 from gemmazero.cli import signals
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and leave with its exit code, whatever a push to the Hub still waits for."""
     try:
         signals.install()
         from gemmazero.cli.boundary import run
@@ -18,6 +20,11 @@ def main() -> None:
         code = signals.stopped_at_once(signals.behind(error))
     finally:
         signals.ignore()
+    if any(thread.name == "hub" for thread in threading.enumerate()):  # its client's own threads would be waited for
+        from gemmazero.cli.console import close_quietly
+
+        close_quietly()
+        os._exit(code)
     sys.exit(code)
 
 

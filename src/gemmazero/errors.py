@@ -3,7 +3,7 @@
 from copy import copy
 from typing import Literal, Self
 
-HubFailure = Literal["absent", "unreachable", "refused", "full", "conflict", "damaged", "unknown"]
+HubFailure = Literal["absent", "unreachable", "offline", "refused", "full", "conflict", "damaged", "unknown"]
 LONGEST_MESSAGE = 1500  # characters
 
 
@@ -59,7 +59,8 @@ class HubError(GemmaZeroError):
         message: what is wrong.
         hint: what mends it.
         kind: ``absent`` is the Hub's own word for it; ``unreachable`` includes one that is busy or has trouble;
-            ``refused`` is for want of rights; ``full`` is its storage; ``conflict`` is another writer.
+            ``offline`` is this machine's own wish; ``refused`` is for want of rights; ``full`` is its storage;
+            ``conflict`` is another writer.
         retry_after: seconds that the Hub asked to wait.
     """
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from gemmazero.errors import DataError, GemmaZeroError, HubError, HubFailure
 from gemmazero.hub_content import Content
 
 TRIES = 5  # of what somebody waits for
-LONGEST_WAIT = 300.0  # seconds between two tries, but where the Hub asks for more
+LONGEST_WAIT = 300.0  # seconds between two tries, whatever the Hub asks for
 
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 """What a repo on the Hub may be called: ``user/name``."""
@@ -67,10 +68,15 @@ def patiently(action: Callable[[], Value], tries: int = TRIES) -> Value:
         try:
             return action()
         except HubError as error:
-            if error.kind not in ("unreachable", "damaged"):
+            if not may_pass(error):
                 raise
             time.sleep(seconds_to_wait(error, failed))
     return action()
+
+
+def may_pass(error: HubError) -> bool:
+    """Whether the same may go well when it is tried again."""
+    return error.kind in ("unreachable", "damaged")
 
 
 def seconds_to_wait(error: HubError, failed: int) -> float:
@@ -159,7 +165,7 @@ def _explained(error: Exception, what: str, revision: str | None) -> GemmaZeroEr
     causes = list(takewhile(lambda cause: not isinstance(cause, RemoteEntryNotFoundError), _causes(error)))
     told = (_told_by(cause, what, revision) for cause in causes)
     unknown: GemmaZeroError = HubError(
-        f"{what} could not be read from the Hub: {type(error).__name__}", "--revision names another state"
+        f"{what} could not be read from the Hub: {type(error).__name__}", "run the command again later"
     )
     if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):  # of datasets, which is not imported
         unknown = DataError(f"{what} has no files that can be read", "its page on the Hub lists those that it has")
@@ -172,9 +178,12 @@ def _told_by(error: BaseException, what: str, revision: str | None) -> GemmaZero
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None) or _status_in(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return HubError(f"{what} was not looked up: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE", kind="unreachable")
+        return HubError(f"{what} was not looked up: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE", kind="offline")
     if isinstance(error, errors.LocalTokenNotFoundError):
         return HubError(f"there is no token for the Hub, which {what} needs", _MEND, kind="refused")
+    if isinstance(error, UnicodeEncodeError) and str(error.object).startswith("Bearer "):
+        message = "the token for the Hub has a character that no token has: it must be plain ASCII"
+        return HubError(message, _MEND, kind="refused")
     if isinstance(error, errors.GatedRepoError):
         hint = "ask for access on its page, then set HF_TOKEN or run: hf auth login"
         return HubError(f"{what} is gated", hint, kind="refused")
@@ -183,7 +192,7 @@ def _told_by(error: BaseException, what: str, revision: str | None) -> GemmaZero
         message = f"the Hub knows no {what}, or does not show it to you"
         return HubError(message, hint, kind="absent" if status == 404 else "refused")
     if isinstance(error, errors.RevisionNotFoundError):
-        hint = "--revision is a branch, a tag or a commit"
+        hint = "a revision, of MODEL@REVISION or --revision, is a branch, a tag or a commit"
         return HubError(f'{what} has no revision "{revision}"', hint, kind="absent")
     if status:
         return _told_by_status(status, response, what)
@@ -211,12 +220,21 @@ def _told_by_status(status: int, response: object, what: str) -> HubError:
     if status in (409, 412):
         return HubError(f"somebody else has changed {what} meanwhile (HTTP {status})", kind="conflict")
     limits = re.findall(r"\bt=(\d+)", str(headers.get("RateLimit", ""))) if status == 429 else []
-    waits = [str(headers.get("Retry-After", "")), *limits]
-    seconds = max((float(wait) for wait in waits if re.fullmatch(r"\d{1,5}", wait)), default=0.0)
+    seconds = max(map(_seconds_until, [str(headers.get("Retry-After", "")), *limits]))
     kind: HubFailure = "unreachable" if status >= 500 or status in (408, 429) else "unknown"
     return HubError(
         f"the Hub answered HTTP {status} for {what}", "run the command again later", kind=kind, retry_after=seconds
     )
+
+
+def _seconds_until(told: str) -> float:
+    """Of what the Hub asks for, as seconds or as a date: ``LONGEST_WAIT`` at most, and 0 where it is neither."""
+    if re.fullmatch(r"[0-9]{1,9}", told):
+        return min(float(told), LONGEST_WAIT)
+    try:
+        return min(max(parsedate_to_datetime(told).timestamp() - time.time(), 0.0), LONGEST_WAIT)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _status_in(error: BaseException) -> int | None:

@@ -1,11 +1,14 @@
 """A model's name on the Hub → its folder in the Hub's cache, as ``hf download`` would leave it there."""
 
+import logging
 from pathlib import Path
 
-from gemmazero.errors import HubError
+from gemmazero.errors import ConfigError, HubError
 from gemmazero.hub import download_listed, hub_failures, patiently
 from gemmazero.hub_name import split_hub_name
+from gemmazero.json_file import read_json
 
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 _WANTED = ("*.json", "*.safetensors", "*.jinja")
 _UNWANTED = ("*/*", "checkpoint.json", "run.json")  # of a run's state, which is no model's
 
@@ -23,7 +26,9 @@ def fetch_model(name: str) -> Path:
     try:
         return patiently(lambda: _fetched(repo, revision), tries=3)
     except HubError as error:
-        if error.kind == "unreachable" and (cached := _cached(repo, revision)) is not None:
+        if error.kind in ("unreachable", "offline") and (cached := _cached(repo, revision)) is not None:
+            if error.kind == "unreachable":
+                logging.getLogger(__name__).warning("%s; the model in the Hub's cache is taken", error.message)
             return cached
         raise
 
@@ -63,9 +68,14 @@ def _fetched_at(repo: str, revision: str | None, sha: str) -> Path:
 def _cached(repo: str, revision: str | None) -> Path | None:
     """The whole model that the cache has of that revision; None where it has none."""
     try:
-        return _snapshot(repo, revision, only_cached=True)
-    except (OSError, ValueError):  # as which the client tells of all that may lack
-        return None
+        folder = _snapshot(repo, revision, only_cached=True)
+        weights = {WEIGHTS}
+        if not (folder / WEIGHTS).is_file():
+            weights = set(read_json(folder / WEIGHTS_INDEX)["weight_map"].values())
+        is_whole = all((folder / name).is_file() for name in ("config.json", "tokenizer.json", *weights))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ConfigError):
+        return None  # the client tells of all that may lack as the first two; an index may be anything
+    return folder if is_whole else None
 
 
 def _snapshot(repo: str, revision: str | None, *, only_cached: bool) -> Path:

@@ -13,6 +13,7 @@ MAIN = "main"
 ATTRIBUTES = ".gitattributes"  # the Hub's own: which files are large objects
 
 _LARGE = ".safetensors"
+_PERHAPS_LARGE = 2**20  # bytes
 _SURELY_LARGE = 10 * 2**20  # bytes; the Hub keeps all files beyond as large objects
 
 
@@ -113,7 +114,8 @@ class HubRepo:
         ]
         with hub_failures(f"repository {self}", branch):
             for addition in additions:
-                if addition.path_in_repo.endswith(_LARGE):  # one by one: what has arrived need not be sent again
+                is_large = addition.path_in_repo.endswith(_LARGE) or addition.upload_info.size > _PERHAPS_LARGE
+                if is_large:  # one by one: what has arrived need not be sent again, and no thread outlives this one
                     self._api.preupload_lfs_files(self.name, [addition], revision=branch, free_memory=False)
             deletions = [CommitOperationDelete(path_in_repo=path) for path in delete]
             info = self._api.create_commit(

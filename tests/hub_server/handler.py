@@ -227,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
         raise RefusedError(404, "no such endpoint")
 
     def _mode(self, asked: dict[str, Any], old: Entry | None) -> dict[str, Any]:
-        is_large = asked["path"].endswith((".safetensors", ".png")) or asked["size"] > 10 * 2**20
+        is_large = asked["path"].endswith(self.served.large) or asked["size"] > 10 * 2**20
         told = {"path": asked["path"], "uploadMode": "lfs" if is_large else "regular", "shouldIgnore": False}
         return told | ({"oid": old.etag} if old else {})
 

@@ -30,7 +30,8 @@ class Account:
 class HubServer:
     """What is served, and what was asked.
 
-    ``undisturbed_url`` serves the same, where nothing goes wrong. ``quota`` is the most bytes of large objects in all.
+    ``undisturbed_url`` serves the same, where nothing goes wrong. ``quota`` is the most bytes of large objects in all,
+    which are the files with a name that ends as ``large`` says, and those over 10 MB.
     ``watchers`` are told of each ``commit``, ``squash`` and ``free``, with its branch, before the client is.
     """
 
@@ -41,6 +42,7 @@ class HubServer:
     faults: Faults = field(default_factory=Faults)
     requests: list[str] = field(default_factory=list)
     quota: float = float("inf")
+    large: tuple[str, ...] = (".safetensors", ".png")
     refused_for_quota: int = 0
     dead_until: float = 0.0
     watchers: list[Callable[[str, str], object]] = field(default_factory=list)

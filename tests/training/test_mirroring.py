@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -225,6 +227,7 @@ def test_a_repository_with_other_files_is_left_alone(world: World) -> None:
         (READER, "may read"),
         (STRANGER, 'may not write under "tester"'),
         ("hf_anythingelse", "HTTP 401"),
+        ("hf_pástedwrong", "must be plain ASCII"),
     ],
 )
 def test_a_token_that_may_not_write_is_told_at_once_and_never_shown(world: World, token: str, message: str) -> None:
@@ -277,6 +280,53 @@ def test_two_histories_that_have_parted_are_both_told_and_neither_is_lost(world:
     assert ended.code == 1
     assert "neither leads to the other" in ended.output
     assert world.repo.state(HEAVY) == before
+
+
+def test_leaving_the_loop_early_pushes_what_that_saved(world: World) -> None:
+    settings = SETTINGS | {"save_every": 1000, "hub_repo": REPO}
+    training = f"gemmazero.train(preset={str(world.preset)!r}, data={str(world.data)!r}, out='run', **{settings!r})"
+    loop = f"for event in {training}:\n    if event.step == 4: break"
+    world.ask(f"import gemmazero\n{loop}\nanswer = 0")
+    assert world.pushed_step() == 4
+    assert world.problems_on_the_hub() == []
+
+
+def test_a_wait_at_the_start_is_told_and_ends_with_max_time(world: World) -> None:
+    busy = world.hub.fail("status", "whoami", times=-1, status=429, headers={"Retry-After": "60"})
+    ended = world.train("--max-time", "1s").wait()
+    assert (ended.code, busy.hits) == (75, 1), ended.output
+    assert "warning: the Hub answered HTTP 429 for the account; tried again in 1m 00s" in ended.output
+    assert "stopped by --max-time 1s before any step was done" in ended.output
+    assert not world.run.exists()
+
+
+IMPATIENT = """
+from gemmazero.__main__ import main
+from gemmazero.training import mirroring
+mirroring.SECONDS_AT_A_STOP = 1.0
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_stopped_run_does_not_wait_for_an_upload_that_hangs_beyond_the_deadline(world: World) -> None:
+    """The client uploads two files and more, those before the commit itself, in threads that Python waits for."""
+    world.hub.large += (".json", ".jsonl")
+    hanging = world.hub.fail("hang", "PUT /objects/", skip=3, times=-1, seconds=300.0)
+    environment = world.hub.environment(world.folder / "home", GEMMAZERO_HUB_TIMEOUT="300")
+    command = [sys.executable, "-c", IMPATIENT, *world.command(steps=100_000, save_every=9), "--hub-repo", REPO]
+    with subprocess.Popen(command, cwd=world.folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            end = time.monotonic() + 100
+            while hanging.hits < 2 and time.monotonic() < end:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGTERM)
+            _, talk = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == 75, talk
+    assert hanging.hits >= 2
+    assert "is on this disk and not on the Hub" in talk
 
 
 def test_a_damaged_state_on_the_hub_is_refused(world: World) -> None:

@@ -18,6 +18,8 @@ def run() -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, signals.Terminated) as error:
         return signals.stopped_at_once(signals.behind(error))
+    except SystemExit as leaving:  # a run that was stopped, and saved
+        return leaving.code if isinstance(leaving.code, int) else 1
     except BrokenPipeError:
         console.close_quietly()
         return 1
@@ -30,6 +32,6 @@ def run() -> int:
         message, hint, code = told
         console.problem(message, hint)
         console.close_quietly()
-    if code == signals.exit_code(signals.CTRL_C):  # typer's own word for it; a run that saved leaves by SystemExit
+    if code == signals.exit_code(signals.CTRL_C):  # typer's own word for it
         return signals.stopped_at_once(signals.CTRL_C)
     return code if isinstance(code, int) else 0

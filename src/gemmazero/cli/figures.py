@@ -5,6 +5,7 @@ from typing import Self
 
 from gemmazero.cli import units
 from gemmazero.training.events import (
+    Delayed,
     Event,
     Fetched,
     Finished,
@@ -62,7 +63,7 @@ class Figures:
                 return replace(self, step=event.step)
             case Pushed():
                 return replace(self, pushed=event)
-            case Rejected() | Uncompiled() | Unsaved() | Waiting() | Fetched() | PushFailed():
+            case Delayed() | Rejected() | Uncompiled() | Unsaved() | Waiting() | Fetched() | PushFailed():
                 return self
 
     def _gone_back(self, step: int) -> Self:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 from gemmazero.cli import console, signals, units
 from gemmazero.cli.figures import Figures
 from gemmazero.training.events import (
+    Delayed,
     Event,
     Fetched,
     Pushed,
@@ -63,7 +64,9 @@ class PlainProgress:
                 console.say(fetched(event))
             case Pushed():
                 console.say(f"step {event.step:,} is on the Hub, in {event.repo}")
-            case Rejected() | Skipped() | RolledBack() | Uncompiled() | Unsaved() | Waiting() | PushFailed():
+            case (
+                Delayed() | Rejected() | Skipped() | RolledBack() | Uncompiled() | Unsaved() | Waiting() | PushFailed()
+            ):
                 console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -106,7 +109,7 @@ class LiveProgress:
             self._live.start()
         elif isinstance(event, Fetched):
             console.say(fetched(event))
-        elif isinstance(event, Rejected | Skipped | RolledBack | Uncompiled | Unsaved | Waiting | PushFailed):
+        elif isinstance(event, Delayed | Rejected | Skipped | RolledBack | Uncompiled | Unsaved | Waiting | PushFailed):
             console.say(warning(event))
 
     def note(self, text: str) -> None:
@@ -155,9 +158,11 @@ def fetched(event: Fetched) -> str:
     return f"brought step {event.step:,} from {event.repo}, verified, in {units.duration(event.seconds)}"
 
 
-def warning(event: Rejected | Skipped | RolledBack | Uncompiled | Unsaved | Waiting | PushFailed) -> str:
+def warning(event: Delayed | Rejected | Skipped | RolledBack | Uncompiled | Unsaved | Waiting | PushFailed) -> str:
     """Something that went wrong and did not end the run, in a line."""
     match event:
+        case Delayed():
+            told = f"{event.reason}; tried again in {units.duration(event.seconds)}"
         case Rejected():
             told = f"{event.reason}; the next older checkpoint is looked at"
         case Skipped():

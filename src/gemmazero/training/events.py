@@ -106,6 +106,15 @@ class Fetched:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Delayed:
+    """The Hub is asked again in ``seconds`` before the run begins, or goes on; ``reason`` says why."""
+
+    step: int
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pushed:
     """The state of ``step``, and the best model so far, are on the Hub."""
 
@@ -190,5 +199,5 @@ class Finished:
 
 Event = (
     Started | Resumed | Rejected | Uncompiled | Stepped | Skipped | RolledBack | Waiting | Validated | Saved | Unsaved
-    | Fetched | Pushed | PushFailed | Stopped | Finished
+    | Delayed | Fetched | Pushed | PushFailed | Stopped | Finished
 )  # fmt: skip

@@ -1,7 +1,8 @@
 """A run and its repository on the Hub: what is there is gone on with, what is saved is pushed."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,22 @@ from pathlib import Path
 from gemmazero.data.shards import MANIFEST, Manifest
 from gemmazero.errors import CheckpointError, GemmaZeroError, HubError, UsageError
 from gemmazero.folder import recover
-from gemmazero.hub import TRIES, patiently
+from gemmazero.hub import TRIES, Value, may_pass, patiently, seconds_to_wait
 from gemmazero.hub_repo import HubRepo
 from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig
+from gemmazero.storage.checkpoint import list_checkpoints
 from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.lineage import State
-from gemmazero.storage.locate import RUN_FILE
+from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
 from gemmazero.storage.mirror import HubMirror, Tried
 from gemmazero.storage.push import Pusher, occupied
 from gemmazero.storage.remote_state import RemoteState, look_at, state_in
 from gemmazero.storage.restore import restore
-from gemmazero.training.events import Event, Fetched, Finished, Pushed, PushFailed, Saved, Stopped
+from gemmazero.training.events import Delayed, Event, Fetched, Finished, Pushed, PushFailed, Saved, Stopped
 from gemmazero.training.record import Record
 from gemmazero.training.settings import Request, changed, refuse_other_options
+from gemmazero.training.stop import Stop
 
 SECONDS_AT_THE_END = 600.0  # to push what is not on the Hub yet, once all steps are done
 SECONDS_AT_A_STOP = 60.0  # whoever stops a run may not wait for long
@@ -43,15 +46,15 @@ class Link:
     unpushed: Path | None = None
 
 
-def connected(request: Request) -> Generator[Event, None, Link | None]:
+def connected(request: Request, stop: Stop) -> Generator[Event, None, Link | None]:
     """Find out which state is the newest, the disk's or the Hub's, and bring that from the Hub; None without a Hub.
 
     With a run on the disk, a Hub that cannot be reached is told of, and the run goes on; what it holds is looked at
     before anything is pushed. Without one it is an error, as there may be a state to go on from.
 
     Raises:
-        GemmaZeroError: the repository holds another run, the two have parted, the Hub failed or refused, or holds
-            something damaged.
+        GemmaZeroError: ``stop`` came first, the repository holds another run, the two have parted, the Hub failed or
+            refused, or holds something damaged.
     """
     folder = request.folder
     recover(folder / RUN_FILE)
@@ -65,15 +68,15 @@ def connected(request: Request) -> Generator[Event, None, Link | None]:
     checkpoint, local = _newest_here(folder, config)
     is_its = config is not None and (not request.by_hub_name or config.train.hub_repo == name)
     try:
-        remote = patiently(lambda: look_at(repo))
+        remote = yield from _patiently(lambda: look_at(repo), stop)
         if remote is None and request.resumes and not is_its:
             hint = f"gemmazero train --hub-repo {name} begins a run"
             raise CheckpointError(f"{repo} holds no state to go on from", hint)
         if remote is None:
-            patiently(lambda: pusher.claim(config.run_id if config else None))
-        patiently(pusher.require_private)
+            yield from _patiently(lambda: pusher.claim(config.run_id if config else None), stop)
+        yield from _patiently(pusher.require_private, stop)
     except HubError as error:
-        if not is_its or error.kind != "unreachable":
+        if not is_its or error.kind not in ("unreachable", "offline"):
             raise
         yield _failed(repo, Tried(step=local.step if local else 0, reason=error.message, retry_seconds=0.0))
         return Link(pusher=pusher, unpushed=checkpoint)
@@ -92,9 +95,30 @@ def connected(request: Request) -> Generator[Event, None, Link | None]:
     return Link(pusher=pusher, pushed_step=remote.state.step)
 
 
+def _patiently(action: Callable[[], Value], stop: Stop) -> Generator[Event, None, Value]:
+    """``patiently``, which tells of each wait; the wish to stop ends it, and the last try's HubError is raised."""
+    for failed in range(1, TRIES):
+        try:
+            return action()
+        except HubError as error:
+            if not may_pass(error):
+                raise
+            seconds = seconds_to_wait(error, failed)
+            yield Delayed(step=0, reason=error.message, seconds=seconds)
+            end = time.monotonic() + seconds
+            while not stop.reason and time.monotonic() < end:
+                time.sleep(0.1)
+            if stop.reason:
+                raise
+    return action()
+
+
 def mirrored(events: Generator[Event, None, None], record: Record, link: Link, run: Path) -> Iterator[Event]:
-    """``events`` of ``run``; each state that is saved is pushed meanwhile, and before the end the last one."""
-    mirror = HubMirror(link.pusher, run, link.pushed_step)
+    """``events`` of ``run``; each state that is saved is pushed meanwhile, and before the end the last one.
+
+    So it is where an error ends the run, or its loop is left: then nobody is told of what became of that.
+    """
+    mirror, newest = HubMirror(link.pusher, run, link.pushed_step), list_checkpoints(run / CHECKPOINTS)[-1:]
     if link.unpushed is not None:
         mirror.offer(link.unpushed)
     try:
@@ -102,6 +126,7 @@ def mirrored(events: Generator[Event, None, None], record: Record, link: Link, r
             for event in events:
                 if isinstance(event, Saved):
                     mirror.offer(event.checkpoint)
+                    newest = [event.checkpoint]
                 if isinstance(event, Finished | Stopped):  # it stands in the record already, and is the last there
                     is_end = isinstance(event, Finished)
                     yield from _drained(mirror, link, SECONDS_AT_THE_END if is_end else SECONDS_AT_A_STOP)
@@ -110,8 +135,14 @@ def mirrored(events: Generator[Event, None, None], record: Record, link: Link, r
                     told = _told(link.pusher.repo, tried)
                     record.write(told)
                     yield told
-    except GemmaZeroError:
-        yield from _drained(mirror, link, SECONDS_AT_A_STOP)
+    except (GemmaZeroError, GeneratorExit) as error:
+        saved = list_checkpoints(run / CHECKPOINTS)[-1:]  # perhaps just now, and not told of
+        if saved and saved != newest:
+            mirror.offer(saved[0])
+        drained = _drained(mirror, link, SECONDS_AT_A_STOP)
+        if isinstance(error, GemmaZeroError):
+            yield from drained
+        deque(drained, maxlen=0)
         raise
     finally:
         mirror.close()

@@ -16,6 +16,7 @@ from gemmazero.data.stream_source import StreamSource
 from gemmazero.duration import seconds
 from gemmazero.errors import CheckpointError, DataError, GemmaZeroError, HubError, MemoryShortageError, TrainingError
 from gemmazero.folder import recover, recover_all, write_file
+from gemmazero.hub import may_pass
 from gemmazero.lock import clear_stale, locked
 from gemmazero.run_config import RunConfig
 from gemmazero.runtime import choose_device, environment, environment_changes, set_up
@@ -28,10 +29,10 @@ from gemmazero.training.fitting import shortage_told
 from gemmazero.training.guard import Guard, last_anchor
 from gemmazero.training.loop import train
 from gemmazero.training.mirroring import connected, mirrored, push_ended
-from gemmazero.training.record import METRICS, Record, finished, has_saved
+from gemmazero.training.record import METRICS, Record, has_saved
 from gemmazero.training.save_times import SaveTimes
 from gemmazero.training.settings import Request, extended, extension_told, recorded, resolve, with_data
-from gemmazero.training.starting import starting_model, take_up
+from gemmazero.training.starting import ended_before, starting_model, take_up
 from gemmazero.training.stop import Stop
 from gemmazero.training.streaming import data_of, stream_of
 from gemmazero.training.throughput import flops_ceiling, free_memory
@@ -49,7 +50,7 @@ def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
     if limit:
         stop.after(seconds(limit, option="--max-time"), f"--max-time {limit}")
     has_hub = bool(request.settings.get("hub_repo"))  # what it lacks is pushed even when all else is done
-    if (ended := _ended(request)) is not None and not has_hub:
+    if (ended := ended_before(request)) is not None and not has_hub:
         clear_stale(folder / LOCK_FILE)
         yield ended
         return
@@ -58,8 +59,14 @@ def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
     is_new = not folder.exists()
     try:
         with locked(folder / LOCK_FILE, folder):
-            link = yield from connected(request)
-            if link is not None and (ended := _ended(request)) is not None:
+            try:
+                link = yield from connected(request, stop)
+            except HubError as error:
+                if not (stop.reason and may_pass(error)):
+                    raise
+                yield Stopped(step=0, reason=stop.reason)
+                return
+            if link is not None and (ended := ended_before(request)) is not None:
                 yield from push_ended(folder, link)
                 yield ended
                 return
@@ -286,12 +293,3 @@ class Run:
             "device": settings.device,
             "precision": settings.precision,
         }
-
-
-def _ended(request: Request) -> Finished | None:
-    """How the run that was asked for ended; None where it has not, or is to go on for longer."""
-    folder = request.folder
-    if not (folder / RUN_FILE).is_file() or (ended := finished(folder)) is None:
-        return None
-    config, _ = recorded(request, folder / RUN_FILE)
-    return ended if ended.step == config.train.steps and not request.extends(config) else None

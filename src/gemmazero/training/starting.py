@@ -1,4 +1,4 @@
-"""Where a run starts from: the weights of its beginning, or a checkpoint's, with all that goes with it."""
+"""Where a run starts from: the weights of its beginning, or a checkpoint's; or that it has ended before."""
 
 from pathlib import Path
 
@@ -8,7 +8,11 @@ from gemmazero.errors import CheckpointError
 from gemmazero.model.gemma import Gemma
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import Checkpoint
+from gemmazero.storage.locate import RUN_FILE
 from gemmazero.storage.model_folder import load_model
+from gemmazero.training.events import Finished
+from gemmazero.training.record import finished
+from gemmazero.training.settings import Request, recorded
 from gemmazero.training.trainer import Trainer
 
 
@@ -31,3 +35,12 @@ def take_up(trainer: Trainer, checkpoint: Checkpoint) -> str:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f'the training state in "{checkpoint.folder}" does not fit: {error}') from error
     return state.history
+
+
+def ended_before(request: Request) -> Finished | None:
+    """How the run that was asked for ended; None where it has not, or is to go on for longer."""
+    folder = request.folder
+    if not (folder / RUN_FILE).is_file() or (ended := finished(folder)) is None:
+        return None
+    config, _ = recorded(request, folder / RUN_FILE)
+    return ended if ended.step == config.train.steps and not request.extends(config) else None
