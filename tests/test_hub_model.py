@@ -111,3 +111,15 @@ def test_a_name_on_the_hub_works_where_a_model_is_wanted(world: World, published
     )  # fmt: skip
     assert begun.code == 0, begun.output
     assert (world.folder / "runs" / "tiny-animals" / "run.json").is_file()
+
+
+def test_a_repository_without_a_model_is_told_as_such(world: World) -> None:
+    world.hub.repos[REPO] = Repo(REPO, "tester")
+    assert "the repository holds no model on main yet" in located(world, REPO)
+
+
+def test_a_branch_that_is_squashed_while_it_is_read_is_looked_up_again(world: World, published: dict[str, str]) -> None:
+    gone = {"status": 404, "headers": {"X-Error-Code": "RevisionNotFound"}}
+    fault = world.hub.fail("status", "GET /api/models/.*/tree/", **gone)
+    assert located(world, REPO) == published
+    assert fault.hits == 1

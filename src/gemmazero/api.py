@@ -100,7 +100,13 @@ def resume(run: str | Path | None = None, *, data: str | Path | None = None, **s
     given = None if data is None else str(data)
     if run is not None and not Path(run).exists() and is_hub_name(name := str(run)):
         return Training(
-            Request(out=run_from_hub(name), data=given, settings={"hub_repo": name} | settings, resumes=True)
+            Request(
+                out=run_from_hub(name),
+                data=given,
+                settings={"hub_repo": name} | settings,
+                resumes=True,
+                by_hub_name=True,
+            )
         )
     return Training(Request(out=_run_folder(run), data=given, settings=settings, resumes=True))
 

@@ -40,12 +40,28 @@ def _fetched(repo: str, revision: str | None) -> Path:
     with hub_failures(what, revision):
         api = HfApi()
         sha = api.repo_info(repo, revision=revision).sha
+    try:
+        return _fetched_at(repo, revision, str(sha))
+    except HubError as error:
+        if error.kind == "absent":  # what was there a moment ago: somebody has squashed the branch
+            raise HubError(f"{what} changed while it was read", "run the command again", kind="unreachable") from error
+        raise
+
+
+def _fetched_at(repo: str, revision: str | None, sha: str) -> Path:
+    from huggingface_hub import HfApi
+
+    what = f'model "{repo}"'
+    with hub_failures(what, revision):
         folder = _snapshot(repo, revision, only_cached=False)
         if folder.name != sha:  # what the cache had before, in place of what the Hub did not give
             raise HubError(f"the Hub did not give {what}", "run the command again", kind="unreachable")
-        for item in api.list_repo_tree(repo, revision=sha):
+        for item in HfApi().list_repo_tree(repo, revision=sha):
             if hasattr(item, "blob_id") and (folder / item.path).is_file():
-                download_listed(repo, str(sha), item)
+                download_listed(repo, sha, item)
+    if not (folder / "config.json").is_file():
+        hint = "a run's first push brings it; user/name@revision names another branch"
+        raise HubError(f"the repository holds no model on {revision or 'main'} yet", hint)
     return folder
 
 

@@ -80,6 +80,16 @@ class HubRepo:
             hint = "set HF_TOKEN to one that sees it; --hub-repo names another"
             raise HubError(f"{self} is there, but not shown to this token", hint, kind="refused") from error
 
+    def is_public(self) -> bool:
+        """Whether everybody may read it; False where it is not there."""
+        try:
+            with hub_failures(f"repository {self}"):
+                return self._api.repo_info(self.name).private is False
+        except HubError as error:
+            if error.kind == "absent":
+                return False
+            raise
+
     def create_branch(self, branch: str) -> None:
         """Make ``branch`` from main, where it is not there."""
         with hub_failures(f"repository {self}"):
@@ -117,6 +127,11 @@ class HubRepo:
         """Make the state of ``branch`` its only commit."""
         with hub_failures(f"repository {self}", branch):
             self._api.super_squash_history(self.name, branch=branch, commit_message=message)
+
+    def count_commits(self, sha: str) -> int:
+        """How many commits lead to ``sha``, itself among them."""
+        with hub_failures(f"repository {self}", sha):
+            return len(self._api.list_repo_commits(self.name, revision=sha))
 
     def free(self) -> None:
         """Delete the large objects that no commit refers to any more, of all that any ref leads to."""

@@ -73,9 +73,9 @@ def test_both_tracks_are_what_the_disk_holds_and_transformers_loads_the_light_on
     }  # fmt: skip
     assert b'"event": "finished"' in light["metrics.jsonl"]
     run_id = json.loads(heavy["run.json"])["run_id"]
-    for branch in ("main", HEAVY):
-        (commit,) = world.repo.history(world.repo.resolve(branch).sha)
-        assert commit.message.startswith(f"run {run_id}, step 6")
+    (commit,) = world.repo.history(world.repo.resolve(HEAVY).sha)
+    assert commit.message.startswith(f"run {run_id}, step 6")
+    assert world.repo.resolve("main").message.startswith(f"run {run_id}, step 6")
     ids, logits = world.ask(SOME_LOGITS)
     model = gemmazero.load(world.run, device="cpu")
     assert [model.tokenizer.encode("ant bee cat")] == ids

@@ -23,6 +23,7 @@ from gemmazero.data.vocabulary import (
     encode_bytes,
     encode_joined,
     gpt2_vocabulary,
+    mark_special,
     trained_vocabulary,
 )
 from gemmazero.errors import DataError, UsageError
@@ -57,8 +58,7 @@ _CHOICES = "gpt2, bytes, bpe:SIZE (such as bpe:8192), a tokenizer.json or its fo
 class Tokenizer:
     """One vocabulary: how text becomes ids, and ids text. All of it is one ``tokenizer.json``.
 
-    The text of a special token is text like any other: no ``encode`` here ever turns it into the special id.
-    Text that is not valid Unicode (an unpaired surrogate) raises DataError wherever it is encoded.
+    The text of a special token is text like any other, for every ``encode`` here. Invalid Unicode raises DataError.
 
     Args:
         backend: what the ``tokenizers`` library made or read; it is owned from here on.
@@ -113,15 +113,7 @@ class Tokenizer:
                 f'the tokenizer "{file}" has no end-of-document token (looked for {", ".join(candidates)})',
                 'name one of its tokens as "eos_token" in the tokenizer_config.json beside it',
             )
-        spoken = [token for token in (end_token, *TURN_TOKENS) if backend.token_to_id(token) is not None]
-        backend.add_special_tokens(spoken)  # known ones keep their ids; not all who make tokenizers say what is special
-        backend.encode_special_tokens = True
-        for token in spoken:
-            if backend.token_to_id(token) in backend.encode(token, add_special_tokens=False).ids:
-                raise DataError(
-                    f'the tokenizer "{file}" makes its control token "{token}" of plain text, too',
-                    'name another of its tokens as "eos_token" in the tokenizer_config.json beside it',
-                )
+        mark_special(backend, (end_token, *TURN_TOKENS), f'the tokenizer "{file}"')
         name = file.resolve().parent.name if file.name == "tokenizer.json" else file.stem
         return cls(backend, name, end_token, config=config)
 

@@ -122,6 +122,22 @@ def check_size(size: str, *, turn_tokens: bool) -> int:
     return smallest
 
 
+def mark_special(backend: tokenizers.Tokenizer, tokens: Iterable[str], what: str) -> None:
+    """Make those of ``tokens`` special that are known; not all who make a tokenizer say what is. They keep their ids.
+
+    Raises DataError where plain text makes one of them all the same.
+    """
+    known = [token for token in tokens if backend.token_to_id(token) is not None]
+    backend.add_special_tokens(known)
+    backend.encode_special_tokens = True
+    for token in known:
+        if backend.token_to_id(token) in backend.encode(token, add_special_tokens=False).ids:
+            raise DataError(
+                f'{what} makes its control token "{token}" of plain text, too',
+                'name another of its tokens as "eos_token" in the tokenizer_config.json beside it',
+            )
+
+
 def _byte_level(tokens: list[bytes], merges: list[tuple[bytes, bytes]]) -> tokenizers.Tokenizer:
     """A byte-level BPE with GPT-2's split, each token under its place in the list, the end of a document last."""
     backend = tokenizers.Tokenizer(

@@ -1,5 +1,6 @@
 """A run's facts → the model card of its repository on the Hub."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -7,6 +8,8 @@ from gemmazero.config import DEFAULT_MAX_TOKENS
 from gemmazero.hub_name import is_hub_name
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.remote_state import HEAVY
+
+_MARK = "<!-- written by gemmazero, and left alone once it is edited: "
 
 
 def model_card(repo: str, config: RunConfig, *, step: int, best_step: int, validation_loss: float | None) -> str:
@@ -37,7 +40,7 @@ def model_card(repo: str, config: RunConfig, *, step: int, best_step: int, valid
     }
     header = "\n".join(f"{key}: {json.dumps(value)}" for key, value in metadata.items())
     table = "\n".join(f"| {name} | {fact.replace('|', ' ')} |" for name, fact in facts.items())
-    return f"""---
+    card = f"""---
 {header}
 ---
 
@@ -62,3 +65,14 @@ print(tokenizer.decode(model.generate(ids, max_new_tokens={DEFAULT_MAX_TOKENS}, 
 
 The branch `{HEAVY}` holds the newest complete state of the run. `gemmazero resume {repo}` goes on from it, exactly.
 """
+    return f"{card}{_MARK}{_digest(card.encode())} -->\n"
+
+
+def is_own_card(text: bytes) -> bool:
+    """Whether ``text`` is a card of ``model_card`` that nobody has edited."""
+    card, mark, end = text.rpartition(_MARK.encode())
+    return bool(mark) and end == f"{_digest(card)} -->\n".encode()
+
+
+def _digest(card: bytes) -> str:
+    return hashlib.sha256(card).hexdigest()[:16]

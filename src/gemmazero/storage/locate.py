@@ -12,6 +12,8 @@ from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, list_checkpoints
 
 RUN_FILE = "run.json"
+LOCK_FILE = ".lock"
+STREAM = "stream"  # the beginning of a streamed source
 BEST_FILE = "best.json"
 CHECKPOINTS = "checkpoints"
 
@@ -72,6 +74,12 @@ def run_from_hub(name: str) -> Path:
             if RunConfig.from_json(read_json(file)).train.hub_repo == name:
                 return file.parent
     return RUNS / name.split("/")[1]
+
+
+def require_run_folder(folder: Path) -> None:
+    """Raises CheckpointError where ``folder`` is no run's and holds more than one does before it begins."""
+    if not (folder / RUN_FILE).is_file() and {path.name for path in folder.iterdir()} - {LOCK_FILE, STREAM}:
+        raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another, or move it away")
 
 
 def run_of(model: Path) -> Path | None:

@@ -1,5 +1,6 @@
 """A snapshot → the two tracks on the Hub, each by whole commits, whatever became of the last try."""
 
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -8,13 +9,15 @@ from gemmazero.errors import HubError
 from gemmazero.hub_content import Content
 from gemmazero.hub_repo import ATTRIBUTES, MAIN, HubRepo
 from gemmazero.regular_file import read_bytes
-from gemmazero.storage.card import model_card
-from gemmazero.storage.checkpoint import MANIFEST
+from gemmazero.storage.card import is_own_card, model_card
 from gemmazero.storage.remote_state import CARD, HEAVY, state_at, stranger_on_main
 from gemmazero.storage.snapshot import Snapshot
 
-RUN_S_OWN = ("metrics.jsonl", "loss_plot.png")  # of the run folder, beside the model on main
+METRICS = "metrics.jsonl"
+RUN_S_OWN = (METRICS, "loss_plot.png")  # of the run folder, beside the model on main
 _LARGEST = 2**30  # bytes of either
+
+MOST_ON_MAIN = 20  # commits: a reader has some pushes' time for the one that it began with
 
 Files = Mapping[str, Path | bytes]
 
@@ -27,13 +30,21 @@ class Pusher:
 
     Args:
         repo: where to.
-        private: whether to make it so, where it is not there.
-        overwrites: whether another run's state may be lost.
+        private: whether to make it so, where it is not there, and to push nothing where it is public.
+        overwrites: whether a state of another run, or of this one where the two have parted, may be lost.
     """
 
     def __init__(self, repo: HubRepo, *, private: bool, overwrites: bool) -> None:
         self.repo, self._private, self._overwrites = repo, private, overwrites
+        self._is_seen_private = False
         self._left: dict[str, str] = {}  # where this object, or the one that opened the run, left each branch
+
+    def require_private(self) -> None:
+        """Raises HubError where the repository was to be private, and is public. It is asked until that is known."""
+        if self._private and not self._is_seen_private and self.repo.is_public():
+            hint = 'make it private on the Hub, or leave --hub-private out (in run.json: "hub_private": false)'
+            raise HubError(f"{self.repo} is public, and the run is to be private", hint, kind="refused")
+        self._is_seen_private = True
 
     def claim(self, run_id: str | None) -> None:
         """Make the repository, where it is not there.
@@ -53,6 +64,7 @@ class Pusher:
         Raises:
             HubError: something is not there; what was there before stays.
         """
+        self.require_private()
         told = f"run {snapshot.config.run_id}, step {snapshot.step}"
         try:
             self._push_heavy(snapshot, told)
@@ -91,11 +103,13 @@ class Pusher:
             raise HubError(f"{repo} does not show its branch {MAIN}", kind="unreachable")
         files: Files = {**snapshot.light, **_read_now(snapshot.run)}
         there, wanted = repo.files(head), _contents(files)
+        keeps_card = CARD in there and not is_own_card(self._card_at(head, there))
         if not _are_in(there, wanted):
             stranger = "" if self._left.get(MAIN) == head else stranger_on_main(repo, snapshot.config.run_id)
             if stranger and not self._overwrites:
                 raise occupied(repo, stranger)
             gone = set(there) - {ATTRIBUTES} if stranger else _weights(there)
+            keeps_card = keeps_card and not stranger
             head = repo.commit(MAIN, files, gone - set(wanted), parent=head, message=message)
         card = model_card(
             repo.name,
@@ -104,19 +118,30 @@ class Pusher:
             best_step=snapshot.best.step,
             validation_loss=snapshot.validation_loss,
         ).encode()
-        wanted[CARD] = Content.of(card)
-        if not _are_in(there, {CARD: wanted[CARD]}):  # alone: the Hub checks a card, and may fail at that
+        if not keeps_card:
+            wanted[CARD] = Content.of(card)
+        if not keeps_card and not _are_in(
+            there, {CARD: wanted[CARD]}
+        ):  # alone: the Hub checks a card, and may fail at that
             head = repo.commit(MAIN, {CARD: card}, (), parent=head, message=f"{message}; its card")
         self._settle(MAIN, head, message, wanted)
 
+    def _card_at(self, head: str, there: Mapping[str, Content]) -> bytes:
+        with tempfile.TemporaryDirectory(prefix="gemmazero-") as name:
+            return self.repo.read(head, CARD, there[CARD], Path(name))
+
     def _require_older(self, snapshot: Snapshot, head: str, there: Mapping[str, Content]) -> None:
-        """Raises HubError where the branch holds what must not be lost: another run's state, or one that is ahead."""
-        if self._left.get(HEAVY) == head or self._overwrites or MANIFEST not in there:
+        """Raises HubError where the branch holds what must not be lost.
+
+        That is another run's state, or one that has parted, unless they may be overwritten; one of this run that is
+        ahead, and one that is damaged.
+        """
+        state = None if self._left.get(HEAVY) == head else state_at(self.repo, head, there)
+        if state is None or snapshot.state.comes_after(state):
             return
-        state = state_at(self.repo, head, there)
-        if state.config.run_id != snapshot.config.run_id:
+        if state.config.run_id != snapshot.config.run_id and not self._overwrites:
             raise occupied(self.repo, str(state))
-        if not snapshot.state.comes_after(state):
+        if not self._overwrites or state.comes_after(snapshot.state):
             raise HubError(
                 f"{self.repo} holds {state}, which does not lead to step {snapshot.step:,} here",
                 "another machine goes on with this run: let one of the two go on alone",
@@ -124,21 +149,27 @@ class Pusher:
             )
 
     def _settle(self, branch: str, head: str, message: str, wanted: Mapping[str, Content]) -> None:
-        """Squash what the branch was before away, and remember where it stands then, if that is what was pushed."""
+        """Squash what the branch was before away, and remember where it stands then, if that is what was pushed.
+
+        Main is squashed once it has grown long: who has begun to read a commit of it must find the rest of it.
+        """
         if self._left.get(branch) == head:
             return
         self._left.pop(branch, None)
         with suppress(HubError):  # it is done again after the next push
+            if branch == MAIN and self.repo.count_commits(head) <= MOST_ON_MAIN:
+                self._left[branch] = head
+                return
             self.repo.squash(branch, message)
             squashed = self.repo.head(branch)
             if squashed is not None and _are_in(self.repo.files(squashed), wanted):
                 self._left[branch] = squashed
 
 
-def occupied(repo: HubRepo, stranger: str) -> HubError:
-    """The error for a repository that holds something of somebody else."""
+def occupied(repo: HubRepo, stranger: str, reason: str = "") -> HubError:
+    """The error for a repository that holds something of somebody else; ``reason`` is a sentence of why it is."""
     return HubError(
-        f"{repo} holds {stranger}, which would be lost",
+        f"{repo} holds {stranger}, which would be lost" + (f". {reason}" if reason else ""),
         "--hub-repo names another repository; --hub-overwrite lets it be lost",
         kind="conflict",
     )
@@ -167,6 +198,6 @@ def _read_now(run: Path) -> dict[str, bytes]:
     for name in RUN_S_OWN:
         with suppress(OSError):
             found[name] = read_bytes(run / name, _LARGEST)
-    if name := next((name for name in found if name.endswith(".jsonl")), ""):
-        found[name] = found[name][: found[name].rfind(b"\n") + 1]
+    if METRICS in found:
+        found[METRICS] = found[METRICS][: found[METRICS].rfind(b"\n") + 1]
     return found

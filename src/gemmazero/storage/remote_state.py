@@ -41,13 +41,14 @@ def look_at(repo: HubRepo) -> RemoteState | None:
     """
     sha = repo.head(HEAVY)
     files = {} if sha is None else repo.files(sha)
-    if sha is None or MANIFEST not in files:
+    state = None if sha is None else state_at(repo, sha, files)
+    return None if sha is None or state is None else RemoteState(repo=repo, sha=sha, files=files, state=state)
+
+
+def state_at(repo: HubRepo, sha: str, files: Mapping[str, Content]) -> State | None:
+    """The state in a commit of the heavy track, by its small files; None where none was ever there. Raises HubError."""
+    if MANIFEST not in files and _is_of_main(repo, files):
         return None
-    return RemoteState(repo=repo, sha=sha, files=files, state=state_at(repo, sha, files))
-
-
-def state_at(repo: HubRepo, sha: str, files: Mapping[str, Content]) -> State:
-    """The state in a commit that has a manifest, by its small files. Raises HubError."""
     if missing := sorted(set(_TOLD) - set(files)):
         raise _damaged(repo, f'"{missing[0]}" is missing')
     with tempfile.TemporaryDirectory(prefix="gemmazero-") as name:
@@ -100,6 +101,14 @@ def stranger_on_main(repo: HubRepo, run_id: str | None) -> str:
         except ConfigError as error:
             raise _damaged(repo, f'"{LIGHT_MANIFEST}" is unreadable') from error
     return "" if owner == run_id else f"the run {owner}"
+
+
+def _is_of_main(repo: HubRepo, files: Mapping[str, Content]) -> bool:
+    """Whether the heavy track holds nothing but what it was made from: main's files, and no state yet."""
+    others = {path: content for path, content in files.items() if path not in (ATTRIBUTES, CARD)}
+    sha = repo.head(MAIN) if others else None
+    there = {} if sha is None else repo.files(sha)
+    return all(path in there and content.matches(there[path]) for path, content in others.items())
 
 
 def _damaged(repo: HubRepo, what: str) -> HubError:

@@ -17,10 +17,11 @@ from gemmazero.json_file import read_json
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, checkpoint_folder, list_checkpoints, step_of
 from gemmazero.storage.lineage import State
-from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
+from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE, require_run_folder
 from gemmazero.storage.remote_state import BEST, RemoteState
 
 TOKENIZER = "tokenizer"  # in the run folder
+MARK = ".from-hub"  # there while a state is brought, until all of it is there
 DATA = Path("data")  # where a run from elsewhere looks for its data, and prepares it again
 
 
@@ -28,13 +29,17 @@ def restore(remote: RemoteState, run: Path) -> None:
     """Bring the state, and the best checkpoint that goes with it, into ``run``; later checkpoints there go.
 
     Every file is verified, by its sum on the Hub and by the checkpoint's manifest. ``run.json`` comes last: before it
-    nothing takes the folder for a run that could begin anew.
+    nothing takes the folder for a run that could begin anew, and a mark says whose the folder is going to be.
 
     Raises:
         HubError: the Hub failed, or holds something damaged.
+        CheckpointError: the folder holds something, and is no run's; nothing was changed.
         GemmaZeroError: the disk is full, or refuses.
     """
-    parent = run / CHECKPOINTS
+    parent, mark = run / CHECKPOINTS, run / MARK
+    if not mark.exists():
+        require_run_folder(run)
+        mark.touch()
     recover_all(parent)
     require_space(run, sum(content.size for content in remote.files.values()))
     if f"{BEST}/{MANIFEST}" in remote.files:
@@ -46,6 +51,7 @@ def restore(remote: RemoteState, run: Path) -> None:
     _keep_tokenizer(remote.state, run)
     config = with_local_data(remote.state.config, run)
     write_file(run / RUN_FILE, json.dumps(config.to_json(), indent=1) + "\n")
+    mark.unlink()
 
 
 def with_local_data(config: RunConfig, run: Path) -> RunConfig:

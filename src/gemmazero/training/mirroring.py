@@ -66,17 +66,22 @@ def connected(request: Request, stop: Stop) -> Generator[Event, None, Link | Non
     private = bool(request.settings.get("hub_private") or (config and config.train.hub_private))
     pusher = Pusher(repo, private=private, overwrites=overwrites)
     checkpoint, local = _newest_here(folder, config)
+    is_its = config is not None and (not request.by_hub_name or config.train.hub_repo == name)
     try:
         remote = yield from _patiently(lambda: look_at(repo), stop)
+        if remote is None and request.resumes and not is_its:
+            hint = f"gemmazero train --hub-repo {name} begins a run"
+            raise CheckpointError(f"{repo} holds no state to go on from", hint)
         if remote is None:
             yield from _patiently(lambda: pusher.claim(config.run_id if config else None), stop)
+        yield from _patiently(pusher.require_private, stop)
     except HubError as error:
-        if config is None or error.kind not in ("unreachable", "offline"):
+        if not is_its or error.kind not in ("unreachable", "offline"):
             raise
         yield _failed(repo, Tried(step=local.step if local else 0, reason=error.message, retry_seconds=0.0))
         return Link(pusher=pusher, unpushed=checkpoint)
-    if remote is None and request.resumes and config is None:
-        raise CheckpointError(f"{repo} holds no state to go on from", f"gemmazero train --hub-repo {name} begins a run")
+    if request.by_hub_name and remote is not None and config is not None:
+        _require_same_run(remote, config, folder)
     if remote is None or not _is_to_be_fetched(remote, local, request, overwrites):
         is_there = remote is not None and local is not None and remote.state.comes_after(local)
         return Link(
@@ -171,20 +176,32 @@ def _is_to_be_fetched(remote: RemoteState, local: State | None, request: Request
         except UsageError as error:
             if overwrites:
                 return False
-            reason = f"{remote.state}, which is not the run that was asked for: {error.message}"
-            raise occupied(remote.repo, reason) from error
+            reason = f"It is not the run that was asked for: {error.message}"
+            raise occupied(remote.repo, str(remote.state), reason) from error
         return True
-    if overwrites or local.comes_after(remote.state):
+    if local.comes_after(remote.state):
         return False
     if remote.state.comes_after(local):
         return True
+    if overwrites:
+        return False
     if remote.state.config.run_id != local.config.run_id:
         raise occupied(remote.repo, f"{remote.state} and not {local}")
+    hint = "a folder without the run goes on with the Hub's"
     raise HubError(
         f"this disk holds {local}, {remote.repo} holds {remote.state}, and neither leads to the other",
-        "--hub-overwrite goes on with the disk's; a folder without the run goes on with the Hub's",
+        hint if request.by_hub_name else f"{hint}; --hub-overwrite goes on with the disk's, and loses that",
         kind="conflict",
     )
+
+
+def _require_same_run(remote: RemoteState, config: RunConfig, folder: Path) -> None:
+    """Raises CheckpointError where the folder for the run that the Hub holds has another one in it."""
+    if remote.state.config.run_id != config.run_id:
+        raise CheckpointError(
+            f'{remote.repo} holds {remote.state}, and "{folder}", where it would go, the run {config.run_id}',
+            f'move "{folder}" away, or run the command in another folder: nothing was changed',
+        )
 
 
 def _require_the_run(request: Request, config: RunConfig) -> None:

@@ -22,7 +22,7 @@ from gemmazero.run_config import RunConfig
 from gemmazero.runtime import choose_device, environment, environment_changes, set_up
 from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, step_of
 from gemmazero.storage.checkpoints import Checkpoints
-from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE
+from gemmazero.storage.locate import CHECKPOINTS, LOCK_FILE, RUN_FILE, require_run_folder
 from gemmazero.training.data_folder import batches_of, tokenizer_of, unless_stopped
 from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Uncompiled, Unsaved
 from gemmazero.training.fitting import shortage_told
@@ -34,12 +34,10 @@ from gemmazero.training.save_times import SaveTimes
 from gemmazero.training.settings import Request, extended, extension_told, recorded, resolve, with_data
 from gemmazero.training.starting import ended_before, starting_model, take_up
 from gemmazero.training.stop import Stop
-from gemmazero.training.streaming import STREAM, data_of, stream_of
+from gemmazero.training.streaming import data_of, stream_of
 from gemmazero.training.throughput import flops_ceiling, free_memory
 from gemmazero.training.trainer import Trainer
 from gemmazero.training.validation import Validation
-
-LOCK_FILE = ".lock"
 
 
 def running(request: Request, stop: Stop) -> Iterator[PrepareEvent | Event]:
@@ -125,8 +123,7 @@ class Run:
         recover_all(folder / CHECKPOINTS)
         steps = [step_of(path) or 0 for path in list_checkpoints(folder / CHECKPOINTS)]
         is_known = (folder / RUN_FILE).is_file()
-        if not is_known and any(path.name not in (LOCK_FILE, STREAM) for path in folder.iterdir()):
-            raise CheckpointError(f'"{folder}" exists and is not a run folder', "--out names another")
+        require_run_folder(folder)
         if is_known and not steps and has_saved(folder):
             raise CheckpointError(f'the checkpoints of "{folder}" are gone', "bring them back; --out names a new run")
         goes_on = is_known and (request.resumes or bool(steps))  # before its first checkpoint it may begin anew

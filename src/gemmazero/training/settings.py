@@ -36,6 +36,7 @@ class Request:
         options: the fields of PrepareConfig that say how a source is streamed.
         settings: the fields of TrainConfig that were given.
         resumes: whether what was left out is as the run in ``out`` has it.
+        by_hub_name: whether the run is the one that the repository in ``settings`` holds, wherever it is on this disk.
 
     Raises:
         UsageError: a name is unknown, or a value out of range.
@@ -48,6 +49,7 @@ class Request:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resumes: bool = False
+    by_hub_name: bool = False
 
     def __post_init__(self) -> None:
         TrainConfig(**_with_defaults(self.base, self.settings))  # a wrong value is an error before any work

@@ -14,10 +14,10 @@ from gemmazero.data.sources import default_tokenizer
 from gemmazero.data.stream_source import StreamSource, open_stream
 from gemmazero.errors import DataError, UsageError
 from gemmazero.run_config import RunConfig
+from gemmazero.storage.locate import STREAM
 from gemmazero.training.data_folder import Preparing, prepared, prepared_again
 from gemmazero.training.settings import Request
 
-STREAM = "stream"  # in the run folder
 FIRST_DOCUMENTS, FIRST_BYTES = 10_000, 2**26
 """What is looked at before training begins, whichever is reached first."""
 HELD_OUT = 0.1

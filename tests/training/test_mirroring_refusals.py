@@ -1,0 +1,169 @@
+"""What whole runs must not do to a repository, or to a folder, in processes that take a loopback server for the Hub."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import gemmazero
+from hub_server.store import Repo
+from hub_world import HEAVY, REPO, World
+from tiny_run import SETTINGS
+
+
+@pytest.fixture(scope="module")
+def straight(tiny_data: Path, tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows no Hub, with its step 4; read only."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    settings = SETTINGS | {"save_every": 2, "keep": 9}
+    gemmazero.train(preset=str(tiny_preset), data=str(tiny_data), out=run, **settings).run()
+    return run
+
+
+@pytest.fixture
+def at_four(world: World, straight: Path) -> str:
+    """The Hub has the run's step 6, the disk its step 4 alone; what the run is called."""
+    shutil.copytree(straight, world.run)
+    ended = world.do("resume", "run", "--hub-repo", REPO)
+    assert (ended.code, world.pushed_step()) == (0, 6), ended.output
+    shutil.rmtree(world.run / "checkpoints" / "step-00000006")
+    assert (world.run / "checkpoints" / "step-00000004").is_dir()
+    run_id: str = json.loads((world.run / "run.json").read_text())["run_id"]
+    return run_id
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("at_four")
+@pytest.mark.parametrize(("disk", "more"), [("older", ("--hub-overwrite",)), ("empty", ())])
+def test_a_state_without_its_manifest_is_damaged_and_neither_overwritten_nor_taken_for_none(
+    world: World, disk: str, more: tuple[str, ...]
+) -> None:
+    world.repo.change(HEAVY, "", "by hand", [("deletedFile", {"path": "checkpoint.json"}, b"")])
+    before = world.repo.state(HEAVY)
+    if disk == "empty":
+        shutil.rmtree(world.run)
+    ended = world.train(*more, save_every=2, keep=9).wait()
+    assert ended.code == 1
+    assert "damaged" in ended.output
+    assert world.repo.state(HEAVY) == before
+    assert world.run.exists() == (disk == "older")
+
+
+PUSHING = f"""
+import tempfile
+from pathlib import Path
+from gemmazero.errors import HubError
+from gemmazero.hub_repo import HubRepo
+from gemmazero.storage.push import Pusher
+from gemmazero.storage.remote_state import look_at
+from gemmazero.storage.snapshot import Best, Snapshot
+def told(action):
+    try:
+        return action().state.step
+    except HubError as error:
+        return error.kind
+def push(overwrites):
+    run = Path("run").absolute()
+    snapshot = Snapshot.take(Path(tempfile.mkdtemp(dir=".")), run, run / "checkpoints" / "step-00000004", Best())
+    Pusher(HubRepo("{REPO}"), private=False, overwrites=overwrites).push(snapshot)
+answer = [told(lambda: look_at(HubRepo("{REPO}"))), told(lambda: push(False)), told(lambda: push(True))]
+"""
+
+
+@pytest.mark.usefixtures("at_four")
+def test_no_push_replaces_what_is_damaged_or_ahead_even_where_it_may_overwrite(world: World) -> None:
+    """A program that could not look before it began has the push alone to notice."""
+    assert world.ask(PUSHING) == [6, "conflict", "conflict"]
+    assert world.pushed_step() == 6
+    world.repo.change(HEAVY, "", "by hand", [("deletedFile", {"path": "checkpoint.json"}, b"")])
+    before = world.repo.state(HEAVY)
+    assert world.ask(PUSHING) == ["damaged", "damaged", "damaged"]
+    assert world.repo.state(HEAVY) == before
+
+
+@pytest.mark.usefixtures("at_four")
+def test_overwriting_never_puts_an_older_state_of_one_run_over_a_newer_one(world: World) -> None:
+    ended = world.do("resume", "run", "--hub-repo", REPO, "--hub-overwrite")
+    assert ended.code == 0, ended.output
+    assert f"brought step 6 from {REPO}" in ended.output
+    assert world.pushed_step() == 6
+
+
+def test_a_machine_that_was_lost_before_its_first_state_was_pushed_leaves_an_empty_track(world: World) -> None:
+    repo = world.hub.repos[REPO] = Repo(REPO, "tester")
+    repo.refs[f"refs/heads/{HEAVY}"] = repo.refs["refs/heads/main"]
+    ended = world.train().wait()
+    assert (ended.code, world.pushed_step()) == (0, 6), ended.output
+
+
+@pytest.mark.parametrize("more", [(), ("--hub-overwrite",)])
+def test_a_run_that_is_named_by_its_repository_never_meets_another_one_that_has_its_folder(
+    world: World, at_four: str, more: tuple[str, ...]
+) -> None:
+    folder = world.folder / "runs" / "tiny"
+    shutil.copytree(world.run, folder)
+    shutil.rmtree(world.run)
+    config = json.loads((folder / "run.json").read_text())
+    config["run_id"], config["train"]["hub_repo"] = "other", None
+    (folder / "run.json").write_text(json.dumps(config))
+    before, on_disk = world.repo.state(HEAVY), contents(folder)
+    ended = world.do("resume", REPO, *more)
+    assert ended.code == 1
+    assert f"holds run {at_four} at step 6" in ended.output
+    assert "the run other" in ended.output
+    assert "--hub-overwrite" not in ended.output
+    assert (world.repo.state(HEAVY), contents(folder)) == (before, on_disk)
+
+
+def test_a_folder_that_is_no_run_is_not_merged_into(world: World, straight: Path) -> None:
+    shutil.copytree(straight, world.run)
+    assert world.do("resume", "run", "--hub-repo", REPO).code == 0
+    folder = world.folder / "runs" / "tiny"
+    later = folder / "checkpoints" / "step-00000009"
+    shutil.copytree(straight / "checkpoints" / "step-00000006", later)
+    shutil.rmtree(world.run)
+    before = contents(folder)
+    ended = world.do("resume", REPO, "--data", world.data)
+    assert (ended.code, "exists and is not a run folder" in ended.output) == (1, True), ended.output
+    assert contents(folder) == before
+    shutil.rmtree(folder)
+    world.hub.fail("status", "GET /objects/", times=-1, status=403)
+    assert world.do("resume", REPO, "--data", world.data).code == 1
+    world.hub.faults.clear()
+    ended = world.do("resume", REPO, "--data", world.data)  # a folder that was being brought is its own
+    assert ended.code == 0, ended.output
+    assert list(folder.glob(".*")) == []
+
+
+def test_a_run_that_is_to_be_private_is_not_pushed_where_everybody_reads_it(world: World) -> None:
+    repo = world.hub.repos[REPO] = Repo(REPO, "tester")
+    ended = world.train("--hub-private").wait()
+    assert (ended.code, "is public" in ended.output) == (1, True), ended.output
+    assert not world.run.exists()
+    assert list(repo.refs) == ["refs/heads/main"]
+    repo.private = True
+    ended = world.train("--hub-private").wait()
+    assert ended.code == 0, ended.output
+
+
+def test_a_readme_by_hand_stays_and_who_reads_main_finds_what_it_began_with(world: World) -> None:
+    repo = world.hub.repos[REPO] = Repo(REPO, "tester")
+    repo.change("main", "", "by hand", [("file", {"path": "README.md"}, b"mine")])
+    begun = repo.resolve("main").sha
+    assert world.train(steps=3).wait().code == 0
+    assert repo.state("main")["README.md"] == b"mine"
+    assert repo.resolve(begun).sha == begun
+    repo.change("main", "", "by hand", [("deletedFile", {"path": "README.md"}, b"")])
+    assert world.do("resume", "run", "--steps", 4).code == 0
+    card = repo.state("main")["README.md"]
+    assert world.do("resume", "run", "--steps", 5).code == 0
+    assert repo.state("main")["README.md"] != card
+    edited = repo.state("main")["README.md"].replace(b"A language model", b"My language model")
+    repo.change("main", "", "by hand", [("file", {"path": "README.md"}, edited)])
+    assert world.do("resume", "run", "--steps", 6).code == 0
+    assert (repo.state("main")["README.md"], world.pushed_step()) == (edited, 6)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
