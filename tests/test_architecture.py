@@ -51,7 +51,13 @@ MAY_IMPORT_ONLY = {
     "hub_content.py": set(),
     "hub.py": {"gemmazero.errors", "gemmazero.hub_content"},
     "hub_repo.py": {"gemmazero.errors", "gemmazero.hub", "gemmazero.hub_content"},
-    "hub_model.py": {"gemmazero.errors", "gemmazero.hub", "gemmazero.hub_name", "gemmazero.hub_repo"},
+    "hub_model.py": {
+        "gemmazero.errors",
+        "gemmazero.hub",
+        "gemmazero.hub_name",
+        "gemmazero.hub_repo",
+        "gemmazero.json_file",
+    },
 }
 TORCH = {"model", "training", "storage", "inference", "evaluation", "conversion", "runtime.py", "api.py"}
 BATCHES = {"data/batch.py", "data/batches.py", "data/stream.py"}

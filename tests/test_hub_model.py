@@ -1,7 +1,7 @@
 """A MODEL on the Hub, in processes that take a loopback server for it."""
 
 import json
-import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,22 +58,27 @@ def test_the_cache_serves_offline_and_when_the_hub_is_gone_and_nothing_else(
     assert "could not be reached" in located(world, "tester/other")
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_cache_that_lacks_a_file_is_no_model(world: World, published: dict[str, str], name: str) -> None:
-    located(world, REPO)
-    next((world.folder / "home").rglob(f"snapshots/*/{name}")).unlink()
+def bring_all_but(world: World, lacking: str, published: dict[str, str]) -> Path:
+    """Into the Hub's cache, file by file, as other programs do; the folder there."""
+    names = [name for name in published if name != lacking]
+    program = f"from huggingface_hub import hf_hub_download\nanswer = [hf_hub_download({REPO!r}, n) for n in {names!r}]"
+    return Path(world.ask(program)[0]).parent
+
+
+@pytest.mark.parametrize("lacking", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_cache_that_lacks_a_file_is_no_model(world: World, published: dict[str, str], lacking: str) -> None:
+    bring_all_but(world, lacking, published)
     assert "HF_HUB_OFFLINE" in located(world, REPO, HF_HUB_OFFLINE="1")
 
 
 def test_a_cache_that_lacks_a_shard_is_no_model(world: World, published: dict[str, str]) -> None:
-    located(world, REPO)
-    weights = next((world.folder / "home").rglob("snapshots/*/model.safetensors"))
-    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
-    weights.with_name("model.safetensors.index.json").write_text(json.dumps(index))
-    weights.rename(weights.with_name("model-00001-of-00002.safetensors"))
+    folder = bring_all_but(world, "model.safetensors", published)
+    index = {"weight_map": {"one": "model-1.safetensors", "two": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model-1.safetensors").write_bytes(b"1")
     assert "HF_HUB_OFFLINE" in located(world, REPO, HF_HUB_OFFLINE="1")
-    shutil.copy(*(weights.with_name(f"model-0000{number}-of-00002.safetensors") for number in (1, 2)))
-    assert "model-00002-of-00002.safetensors" in located(world, REPO, HF_HUB_OFFLINE="1")
+    (folder / "model-2.safetensors").write_bytes(b"2")
+    assert located(world, REPO, HF_HUB_OFFLINE="1")["model-2.safetensors"] == b"2".hex()
 
 
 def test_a_revision_that_is_not_there_is_told_as_a_model_is_named(world: World, published: dict[str, str]) -> None:
