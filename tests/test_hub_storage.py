@@ -33,7 +33,7 @@ def large_bytes(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("pushes", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_after_every_push_the_server_lists_two_checkpoints_and_mains_last_models_and_main_loads_after_every_change(
+def test_after_every_push_the_server_lists_two_checkpoints_at_most_and_main_loads_after_every_change(
     world: World, pushes: int
 ) -> None:
     """The best checkpoint is in both tracks, and changes now and then."""
@@ -52,12 +52,10 @@ def test_after_every_push_the_server_lists_two_checkpoints_and_mains_last_models
         listed = world.ask(f"{PUSHING}\nanswer = [push(step, step - step % 3 or 1) for step in range(1, {pushes} + 1)]")
     assert problems == []
     assert stock.loaded == len(changes) - changes.index("commit main")
-    assert changes.count("squash main") == pushes // 10
     assert changes.count("commit training-state") == changes.count("squash training-state") == pushes
     newest = world.run / "checkpoints" / f"step-{pushes:08d}"
     plot = len(world.repo.state("main")["loss_plot.png"])
-    models = 10 * (newest / "model.safetensors").stat().st_size  # of main's last commits, of two a push
-    assert max(listed) <= 2 * large_bytes(newest) + models + plot
+    assert max(listed) <= 2 * large_bytes(newest) + plot
     kept = {entry.object: entry.size for entry in world.repo.resolve(HEAVY).files.values() if entry.object}
     assert sum(kept.values()) <= 2 * large_bytes(newest)
     assert json.loads(world.repo.state(HEAVY)["checkpoint.json"])["step"] == pushes

@@ -128,11 +128,6 @@ class HubRepo:
         with hub_failures(f"repository {self}", branch):
             self._api.super_squash_history(self.name, branch=branch, commit_message=message)
 
-    def count_commits(self, sha: str) -> int:
-        """How many commits lead to ``sha``, itself among them."""
-        with hub_failures(f"repository {self}", sha):
-            return len(self._api.list_repo_commits(self.name, revision=sha))
-
     def free(self) -> None:
         """Delete the large objects that no commit refers to any more, of all that any ref leads to."""
         api, used = self._api, set()

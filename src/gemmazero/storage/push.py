@@ -17,8 +17,6 @@ METRICS = "metrics.jsonl"
 RUN_S_OWN = (METRICS, "loss_plot.png")  # of the run folder, beside the model on main
 _LARGEST = 2**30  # bytes of either
 
-MOST_ON_MAIN = 20  # commits: a reader has some pushes' time for the one that it began with
-
 Files = Mapping[str, Path | bytes]
 
 
@@ -151,15 +149,12 @@ class Pusher:
     def _settle(self, branch: str, head: str, message: str, wanted: Mapping[str, Content]) -> None:
         """Squash what the branch was before away, and remember where it stands then, if that is what was pushed.
 
-        Main is squashed once it has grown long: who has begun to read a commit of it must find the rest of it.
+        Main, too: the best model of an earlier push takes up as much room as that of now.
         """
         if self._left.get(branch) == head:
             return
         self._left.pop(branch, None)
         with suppress(HubError):  # it is done again after the next push
-            if branch == MAIN and self.repo.count_commits(head) <= MOST_ON_MAIN:
-                self._left[branch] = head
-                return
             self.repo.squash(branch, message)
             squashed = self.repo.head(branch)
             if squashed is not None and _are_in(self.repo.files(squashed), wanted):
