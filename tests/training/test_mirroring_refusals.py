@@ -147,13 +147,11 @@ def test_a_run_that_is_to_be_private_is_not_pushed_where_everybody_reads_it(worl
     assert ended.code == 0, ended.output
 
 
-def test_a_readme_by_hand_stays_and_who_reads_main_finds_what_it_began_with(world: World) -> None:
+def test_a_readme_written_or_edited_by_hand_stays(world: World) -> None:
     repo = world.hub.repos[REPO] = Repo(REPO, "tester")
     repo.change("main", "", "by hand", [("file", {"path": "README.md"}, b"mine")])
-    begun = repo.resolve("main").sha
     assert world.train(steps=3).wait().code == 0
     assert repo.state("main")["README.md"] == b"mine"
-    assert repo.resolve(begun).sha == begun
     repo.change("main", "", "by hand", [("deletedFile", {"path": "README.md"}, b"")])
     assert world.do("resume", "run", "--steps", 4).code == 0
     card = repo.state("main")["README.md"]
