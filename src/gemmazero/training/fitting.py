@@ -15,11 +15,11 @@ from gemmazero.training.throughput import free_memory
 SHARE, SHARE_OF_GPU = 0.4, 0.85
 """Of the free memory, what is planned for. A CPU's heap was seen to grow to 2.2 times what its tensors take at once."""
 MOST_TOKENS, MOST_TOKENS_ON_GPU = 4096, 32_768
-"""In a micro-batch: more of them are not faster."""
+"""In a micro-batch: chosen to bound memory; where more would be faster has not been measured."""
 
 
 def choose_micro_batch_size(model: ModelConfig, settings: TrainConfig) -> int:
-    """What ``auto`` stands for: the largest divisor of the batch that still makes a step faster and fits in memory."""
+    """What ``auto`` stands for: the largest divisor of the batch within these limits that fits in memory."""
     if settings.micro_batch_size != "auto":
         return settings.micro_batch_size
     device = torch.device(settings.device)
