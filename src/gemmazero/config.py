@@ -153,7 +153,7 @@ class TrainConfig:
     batch_size: int = setting(32, "Sequences an optimizer step.", panel="Length", minimum=1, maximum=2**20)
     sequence_length: int = setting(512, "Tokens a sequence.", panel="Length", minimum=2)
     micro_batch_size: int | Literal["auto"] = setting(
-        "auto", "Sequences on the device at once, the rest is accumulated; auto: as many as help and fit in memory.",
+        "auto", "Sequences on the device at once, the rest is accumulated; auto: as many as fit, within a bound.",
         panel="Machine", kind="equivalent", minimum=1,
     )  # fmt: skip
     learning_rate: float = setting(1e-3, "Peak learning rate.", panel="Optimization", minimum=0.0)
