@@ -14,7 +14,7 @@ from gemmazero.data.vocabulary import (
     encode_bytes,
     encode_joined,
     gpt2_vocabulary,
-    ranked_vocabulary,
+    merged_vocabulary,
     trained_vocabulary,
 )
 from gemmazero.errors import DataError, UsageError
@@ -44,7 +44,7 @@ def test_gpt2_merges_are_the_published_ones_in_order(monkeypatch):
     assert backend.get_vocab_size() == encoding.n_vocab == 50257
 
 
-def test_trained_ids_are_tiktokens_for_the_same_ranks_and_the_ranks_give_back_the_merges():
+def test_trained_ids_are_tiktokens_for_the_same_ranks_and_its_file_of_merges_gives_back_the_vocabulary():
     backend = trained_vocabulary("290", lambda: STORIES, turn_tokens=False)
     spelled = {token_id: token for token, token_id in backend.get_vocab().items()}
     ranks = {bytes(map(BYTE_CHARACTERS.index, spelled[rank])): rank for rank in range(289)}
@@ -54,7 +54,9 @@ def test_trained_ids_are_tiktokens_for_the_same_ranks_and_the_ranks_give_back_th
     )
     for text in (*STORIES, "They've  seen 12 hens!\n\n", "naïve 😀\ttheee"):
         assert backend.encode(text).ids == encoding.encode_ordinary(text)
-    assert ranked_vocabulary(encoding).to_str() == backend.to_str()
+    merges = json.loads(backend.to_str())["model"]["merges"]
+    vocab_bpe = "".join(f"{line}\n" for line in ("#version: 0.2", *map(" ".join, merges)))
+    assert merged_vocabulary(encoding, vocab_bpe).to_str() == backend.to_str()
 
 
 def test_gpt2_without_its_files_names_them_and_the_offline_choices(tmp_path):

@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Encode = Callable[[Sequence[str]], NDArray[Any]]
 Parts = Sequence[Sequence[str]]
 
-CHARACTERS_ALONE = 2**23
+CHARACTERS_ALONE = 2**22
 _BLOCKS_AHEAD = 3  # a process encodes one, sends the one before, and has the next one waiting
 _CHARACTERS_AHEAD = 2**26  # in all, or one block: long documents are not held many at once
 

@@ -9,6 +9,7 @@ import numpy as np
 import tiktoken
 import tokenizers
 from numpy.typing import NDArray
+from tiktoken.load import read_file_cached
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from gemmazero.errors import DataError, UsageError
@@ -34,6 +35,7 @@ def gpt2_vocabulary() -> tuple[tokenizers.Tokenizer, tiktoken.Encoding]:
     """
     try:
         encoding = tiktoken.get_encoding("gpt2")
+        vocab_bpe = read_file_cached(_GPT2_FILES[0]).decode()
     except (OSError, ValueError) as error:  # no network, an HTTP error, an unwritable cache; a damaged download
         names = " and ".join(f"{hashlib.sha1(url.encode()).hexdigest()} ({url})" for url in _GPT2_FILES)
         raise DataError(
@@ -42,15 +44,17 @@ def gpt2_vocabulary() -> tuple[tokenizers.Tokenizer, tiktoken.Encoding]:
             f"{names} and set TIKTOKEN_CACHE_DIR to their folder; "
             "or choose --tokenizer bytes or --tokenizer bpe:8192, which need neither",
         ) from error
-    return ranked_vocabulary(encoding), encoding
+    return merged_vocabulary(encoding, vocab_bpe), encoding
 
 
-def ranked_vocabulary(encoding: tiktoken.Encoding) -> tokenizers.Tokenizer:
-    """The same ids as those of a tiktoken encoding with GPT-2's split, whose ranks imply the merges."""
+def merged_vocabulary(encoding: tiktoken.Encoding, vocab_bpe: str) -> tokenizers.Tokenizer:
+    """The same ids as those of a tiktoken encoding with GPT-2's split; ``vocab_bpe`` has a merge in each line but one.
+
+    The merges are also implied by the ranks, but finding them there takes a second.
+    """
     tokens = [encoding.decode_single_token_bytes(rank) for rank in range(encoding.eot_token)]
-    ranks = {token: rank for rank, token in enumerate(tokens)}
-    merges = [_halves(token, ranks) for token in tokens if len(token) > 1]
-    return _byte_level(tokens, merges)
+    lines = vocab_bpe.splitlines()[1:]
+    return _byte_level(tokens, [(_bytes(left), _bytes(right)) for left, right in map(str.split, lines)])
 
 
 def byte_vocabulary() -> tokenizers.Tokenizer:
@@ -150,16 +154,6 @@ def _byte_level(tokens: list[bytes], merges: list[tuple[bytes, bytes]]) -> token
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([END_OF_DOCUMENT])
     return backend
-
-
-def _halves(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The two tokens whose merge made this one: what BPE with lower ranks alone leaves of it."""
-    parts = [bytes([byte]) for byte in token]
-    while len(parts) > 2:
-        first = min(range(len(parts) - 1), key=lambda place: ranks.get(parts[place] + parts[place + 1], len(ranks)))
-        parts[first : first + 2] = [parts[first] + parts[first + 1]]
-    left, right = parts
-    return left, right
 
 
 def _spelled(token: bytes) -> str:
