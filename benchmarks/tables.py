@@ -9,6 +9,7 @@ BENCHMARKS = {
     "training_step_b18": ("A training step, 18.6 M parameters", "training_step.py"),
     "training_step_270m": ("A training step, the 270m shape", "training_step.py --shape 270m"),
     "shakespeare": ("Tiny Shakespeare by the byte, beside nanoGPT", "shakespeare.py TEXT --nanogpt FOLDER"),
+    "optimizers": ("Three optimizers on the same stories", "optimizers.py STORIES"),
     "decoding_b18": ("Decoding one sequence, 18.6 M parameters", "decoding.py"),
     "decoding_270m": ("Decoding one sequence, the 270m shape", "decoding.py --shape 270m"),
     "decoding_loss": ("What narrow weights cost in decoding, nats a token", "decoding.py --model RUN --data DIR"),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gemmazero.config import TrainConfig
 from gemmazero.model.gemma import Gemma
+from gemmazero.presets import find_preset
 from gemmazero.training.optimizer import Optimizer, learning_rate_at
 from tiny_run import MODEL, SETTINGS, make_model
 
@@ -97,18 +98,29 @@ def test_adamw_is_the_published_update_and_spares_norms_and_embeddings(tied: boo
         torch.testing.assert_close(parameter.detach().double(), expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_8_bit_optimizer_keeps_norms_and_embeddings_in_32_bits() -> None:
-    model = make_model()
+@pytest.mark.parametrize("tied", [True, False])
+def test_8_bit_optimizer_keeps_norms_and_an_untied_embedding_in_32_bits(*, tied: bool) -> None:
+    model = Gemma(replace(MODEL, vocab_size=300, hidden_size=64, tie_word_embeddings=tied))
     optimizer = Optimizer(model, config(optimizer="adamw8bit"))
     advance(model, optimizer, 1)
     state = optimizer.state_dict()
     for name, parameter in model.named_parameters():
-        if "norm" in name or "embed" in name:
+        if "norm" in name or ("embed" in name and not tied):
             assert state[f"{name}.exp_avg"].dtype == state[f"{name}.exp_avg_sq"].dtype == torch.float32
         elif parameter.numel() >= 4096:
             assert state[f"{name}.state1"].dtype == state[f"{name}.state2"].dtype == torch.uint8
         else:  # bitsandbytes' own limit
             assert state[f"{name}.state1"].dtype == torch.float32
+
+
+def test_8_bit_state_of_a_gemma_is_less_than_three_tenths_of_adamws() -> None:
+    model = Gemma(replace(find_preset("nano").model, vocab_size=8192, pad_token_id=None))
+    sizes = []
+    for name in ("adamw8bit", "adamw"):
+        optimizer = Optimizer(model, config(optimizer=name))
+        advance(model, optimizer, 1)
+        sizes.append(sum(value.nbytes for key, value in optimizer.state_dict().items() if "qmap" not in key))
+    assert sizes[0] < 0.3 * sizes[1]
 
 
 def test_8_bit_optimizer_follows_the_32_bit_one_within_its_quantization() -> None:
@@ -153,10 +165,11 @@ def test_every_parameter_has_state_and_every_state_is_needed(optimizer: str, tmp
     before = Optimizer(model, settings)
     advance(model, before, 1)
     state = stored(before, tmp_path)
+    moments = ("state1", "state2") if optimizer == "adamw8bit" else ("exp_avg", "exp_avg_sq")  # of the output matrix
     kinds = {name.rpartition(".")[2] for name in state}
     assert {name.rpartition(".")[0] for name in state} == {name for name, _ in model.named_parameters()}
-    assert kinds >= {"step", "exp_avg", "exp_avg_sq"}
-    for kind in ("step", "exp_avg", "exp_avg_sq"):
+    assert kinds >= {"step", *moments}
+    for kind in ("step", *moments):
         straight, bereft = make_model(), make_model()
         for twin, known in ((straight, state), (bereft, state | {
             name: torch.zeros_like(value) for name, value in state.items() if name.endswith(f".{kind}")

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gemmazero.config import ModelConfig, TrainConfig
+from gemmazero.config import LayerType, ModelConfig, TrainConfig
 from gemmazero.data.batch import Batch
 from gemmazero.model.gemma import Gemma
 from gemmazero.training.loss import CHUNK_BYTES
@@ -23,7 +23,7 @@ from gemmazero.training.optimizer import Optimizer
 from gemmazero.training.precision import Precision
 
 _CHUNKS = 3  # of logits' size, which the loss has at once
-_EMBEDDINGS = 2  # token ids of the one-layer models, whose vocabulary is not what is measured
+_MANY_IDS = 4096  # enough for an embedding to get 8-bit moments, which small tensors do not
 
 
 @dataclass(frozen=True)
@@ -109,30 +109,28 @@ def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device
     ``settings`` are resolved, but for ``micro_batch_size``.
     """
     precision = Precision(settings.precision, device)
-    activations, working, state, in_layers, in_embedding = Bytes(), Bytes(), 0, 0, 0
+    activations, working = Bytes(), Bytes()
     for kind, count in Counter(model.layer_types).items():
-        alone = replace(
-            model, vocab_size=_EMBEDDINGS, pad_token_id=None, num_hidden_layers=1, layer_types=(kind,),
-            tie_word_embeddings=True,
-        )  # fmt: skip
-        layer = Gemma(alone).to(device).train()
+        layer = _one_layer(model, kind, 2, device)
         layer.model.gradient_checkpointing = settings.gradient_checkpointing
         (one, one_more), (two, two_more) = (_through_layer(layer, settings, precision, size) for size in (1, 2))
         activations = activations.plus(Bytes.through(one, two).times(count))
         more = Bytes.through(one_more, two_more)
         working = max(working, more, key=lambda bytes_: bytes_.of(settings.batch_size))
-        in_layer, in_embedding = _optimizer_bytes(layer, settings)
-        state += count * in_layer
-        in_layers += count * sum(parameter.numel() for parameter in layer.model.layers.parameters())
-    outside = (model.parameters - in_layers) / (_EMBEDDINGS * model.hidden_size)
+    in_layer, in_others = _optimizer_bytes(_one_layer(model, model.layer_types[0], _MANY_IDS, device), settings)
     return MemoryModel(
         parameters=4 * model.parameters,
         output=4 * model.vocab_size * model.hidden_size,
-        optimizer=state + round(outside * in_embedding),
+        optimizer=model.num_hidden_layers * in_layer + round(model.vocab_size / _MANY_IDS * in_others),
         activations=activations,
         working=working,
         row=4 * model.vocab_size,
     )
+
+
+def _one_layer(model: ModelConfig, kind: LayerType, ids: int, device: torch.device) -> Gemma:
+    alone = replace(model, vocab_size=ids, pad_token_id=None, num_hidden_layers=1, layer_types=(kind,))
+    return Gemma(alone).to(device).train()
 
 
 def _through_layer(layer: Gemma, settings: TrainConfig, precision: Precision, size: int) -> tuple[int, int]:
@@ -145,13 +143,13 @@ def _through_layer(layer: Gemma, settings: TrainConfig, precision: Precision, si
             hidden = layer.hidden(batch.ids, documents=batch.documents)
         kept = live.now
         hidden.backward(torch.zeros_like(hidden))  # type: ignore[no-untyped-call]
-        gradients = sum(4 * parameter.numel() for parameter in layer.parameters())
+        gradients = sum(parameter.grad.nbytes for parameter in layer.parameters() if parameter.grad is not None)
     layer.zero_grad()
     return kept, max(0, live.most - kept - gradients)
 
 
 def _optimizer_bytes(layer: Gemma, settings: TrainConfig) -> tuple[int, int]:
-    """What the optimizer remembers of the layer's parameters, and of the embedding's."""
+    """What the optimizer remembers of the layer's parameters, and of the others: embedding, head, last norm."""
     optimizer = Optimizer(layer, settings)
     for parameter in optimizer.parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -161,8 +159,10 @@ def _optimizer_bytes(layer: Gemma, settings: TrainConfig) -> tuple[int, int]:
     inside = outside = 0
     for name, value in optimizer.state_dict().items():
         if "qmap" not in name and value.dim():  # all share those
-            inside += value.nbytes if "layers." in name else 0
-            outside += value.nbytes if "embed_tokens." in name else 0
+            if "layers." in name:
+                inside += value.nbytes
+            else:
+                outside += value.nbytes
     return inside, outside
 
 

@@ -43,34 +43,35 @@ def decay_start(steps: int) -> int:
 class Optimizer:
     """All of a model's parameters and their state; norms and embeddings do not decay.
 
-    With ``adamw8bit`` the matrices keep their moments in 8 bits (arXiv 2110.02861); embeddings and norms, which that
-    paper found to need it, keep 32. With ``muon`` the matrices of the blocks are moved by Muon, all else by AdamW.
+    With ``adamw8bit`` the matrices keep their moments in 8 bits (arXiv 2110.02861), an embedding that is the output
+    matrix, too; norms keep 32, and so does an embedding that is not: that paper found its rare gradients to need it.
+    With ``muon`` the matrices of the blocks are moved by Muon, all else by AdamW.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         self._names = {parameter: name for name, parameter in model.named_parameters()}
-        embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-        kept = [parameter for parameter in self._names if parameter.dim() == 1 or parameter in embeddings]
-        matrices = [parameter for parameter in self._names if parameter.dim() > 1 and parameter not in embeddings]
+        embeddings = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+        norms = [parameter for parameter in self._names if parameter.dim() == 1]
+        matrices = [parameter for parameter in self._names if parameter.dim() > 1 and parameter not in set(embeddings)]
         heads = [parameter for parameter in matrices if self._names[parameter] == "lm_head.weight"]
         rates: dict[str, Any] = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2)}
-        decaying, constant, head = (
-            {"params": parameters, "weight_decay": decay}
-            for parameters, decay in ((matrices, config.weight_decay), (kept, 0.0), (heads, config.weight_decay))
-        )
+        decaying = {"params": matrices, "weight_decay": config.weight_decay}
+        constant = {"params": [*norms, *embeddings], "weight_decay": 0.0}
         self.parts: list[torch.optim.Optimizer]
         if config.optimizer == "adamw":
             self.parts = [torch.optim.AdamW([decaying, constant], **rates, fused=True)]
         elif config.optimizer == "adamw8bit":
+            tied, alone = ([], embeddings) if heads else (embeddings, [])
             self.parts = [
-                _bitsandbytes_adamw()([decaying], **rates),
-                torch.optim.AdamW([constant], **rates, fused=True),
+                _bitsandbytes_adamw()([decaying, {"params": tied, "weight_decay": 0.0}], **rates),
+                torch.optim.AdamW([*norms, *alone], weight_decay=0.0, **rates, fused=True),
             ]
         else:
             inner = [parameter for parameter in matrices if parameter not in set(heads)]
+            head = {"params": heads, "weight_decay": config.weight_decay}
             self.parts = [
                 Muon(inner, lr=config.learning_rate, weight_decay=config.weight_decay),
-                torch.optim.AdamW([constant, *([head] if heads else [])], **rates, fused=True),
+                torch.optim.AdamW([constant, head], **rates, fused=True),
             ]
 
     @property
@@ -107,7 +108,9 @@ class Optimizer:
         if sum(map(len, restored.values())) != len(state):
             raise ValueError("the optimizer's state holds tensors of no parameter")
         for part in self.parts:
-            fits = _fits_muon if isinstance(part, Muon) else _fits
+            fits = (
+                _fits_muon if isinstance(part, Muon) else _fits if isinstance(part, torch.optim.AdamW) else _fits_8bit
+            )
             for parameter in (parameter for group in part.param_groups for parameter in group["params"]):
                 own = restored[parameter]
                 if state and not fits(own, parameter):
@@ -127,25 +130,30 @@ def _fits_muon(state: Mapping[str, Tensor], parameter: nn.Parameter) -> bool:
 
 
 def _fits(state: Mapping[str, Tensor], parameter: nn.Parameter) -> bool:
-    """Whether these are two moments of the parameter's shape, in 32 bits or in blocks of 8, and a step count."""
-    moments = [value for key, value in state.items() if key in ("exp_avg", "exp_avg_sq", "state1", "state2")]
-    scales = [value for key, value in state.items() if key in ("absmax1", "absmax2")]
-    codes = [value for key, value in state.items() if key in ("qmap1", "qmap2")]
-    narrow = [moment for moment in moments if moment.dtype == torch.uint8]
-    blocks = -(-parameter.numel() // _BLOCK)
+    """Whether this is what AdamW remembers of the parameter: two moments, and a step count."""
     return (
-        len(moments) == 2
-        and "step" in state
+        state.keys() == {"exp_avg", "exp_avg_sq", "step"}
         and state["step"].dim() == 0
-        and all(_is_moment(moment, parameter, torch.float32, torch.uint8) for moment in moments)
-        and len(narrow) == len(scales) == len(codes)
-        and all(scale.shape == (blocks,) and scale.dtype == torch.float32 for scale in scales)
-        and all(code.shape == (256,) and code.dtype == torch.float32 for code in codes)
+        and all(_is_moment(state[name], parameter, torch.float32) for name in ("exp_avg", "exp_avg_sq"))
     )
 
 
-def _is_moment(moment: Tensor, parameter: nn.Parameter, *dtypes: torch.dtype) -> bool:
-    return moment.shape == parameter.shape and moment.dtype in dtypes
+def _fits_8bit(state: Mapping[str, Tensor], parameter: nn.Parameter) -> bool:
+    """Whether this is what 8-bit AdamW remembers: the moments in blocks of 8 bits or, of a small one, in 32."""
+    narrow = {"absmax1", "absmax2", "qmap1", "qmap2"} & state.keys()
+    dtype, blocks = torch.uint8 if narrow else torch.float32, -(-parameter.numel() // _BLOCK)
+    return (
+        state.keys() - narrow == {"state1", "state2", "step"}
+        and state["step"].dim() == 0
+        and len(narrow) in (0, 4)
+        and all(_is_moment(state[name], parameter, dtype) for name in ("state1", "state2"))
+        and all(state[name].shape == ((256,) if "qmap" in name else (blocks,)) for name in narrow)
+        and all(state[name].dtype == torch.float32 for name in narrow)
+    )
+
+
+def _is_moment(moment: Tensor, parameter: nn.Parameter, dtype: torch.dtype) -> bool:
+    return moment.shape == parameter.shape and moment.dtype == dtype
 
 
 def _owned(key: str, value: Tensor | int) -> Tensor:
