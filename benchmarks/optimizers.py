@@ -1,6 +1,6 @@
 """Three optimizers on real stories: the loss on held-out text after so many steps, over several seeds.
 
-    python benchmarks/optimizers.py STORIES.jsonl [--preset nano] [--steps 400] [--seeds 3]
+    python benchmarks/optimizers.py STORIES [--preset nano] [--steps 400] [--seeds 3]
 
 The preset is trained from nothing with AdamW, with AdamW whose moments have 8 bits, and with Muon, all with the same
 batches and the same learning rate, Muon also with --muon-learning-rate where that is given. A row for each has the mean
@@ -11,7 +11,6 @@ it had reached AdamW's last loss, the optimizer's bytes, and the median time of 
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,10 +34,9 @@ class Curve:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stories", type=Path)
+    parser.add_argument("stories", type=Path, help="what prepare takes")
     parser.add_argument("--preset", default="nano")
-    parser.add_argument("--tokenizer", default="bpe:2048")
-    parser.add_argument("--megabytes", type=int, default=20, help="of the stories")
+    parser.add_argument("--tokenizer", default="bpe:1024")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-2)
@@ -50,9 +48,7 @@ def main() -> None:
         contenders[f"muon, learning rate {rate:g}"] = ("muon", rate)
     curves: dict[str, list[Curve]] = {name: [] for name in contenders}
     with TemporaryDirectory() as folder:
-        text = Path(folder, "stories.jsonl")
-        text.write_bytes(b"".join(first_lines(options.stories, options.megabytes * 10**6)))
-        gemmazero.prepare(text, Path(folder, "data"), tokenizer=options.tokenizer)
+        gemmazero.prepare(options.stories, Path(folder, "data"), tokenizer=options.tokenizer)
         for seed in range(options.seeds):
             for name, (optimizer, learning_rate) in contenders.items():
                 out = Path(folder, f"{len(curves[name])}-{name}")
@@ -62,16 +58,8 @@ def main() -> None:
     rows = [row_of(name, seeds, curves["adamw"]) for name, seeds in curves.items()]
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
-    shared = ("preset", "tokenizer", "megabytes", "steps", "seeds", "learning_rate")
+    shared = ("preset", "tokenizer", "steps", "seeds", "learning_rate")
     write_results("optimizers", rows, {name: getattr(options, name) for name in shared})
-
-
-def first_lines(file: Path, size: int) -> Iterator[bytes]:
-    with file.open("rb") as lines:
-        for line in lines:
-            if (size := size - len(line)) < 0:
-                return
-            yield line
 
 
 def trained(data: Path, optimizer: str, learning_rate: float, *, steps: int, out: Path, **settings: object) -> Curve:

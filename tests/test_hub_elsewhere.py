@@ -17,6 +17,7 @@ from other_hub import environment_of, needs_other_hub, other_hub
 from tiny_run import SETTINGS
 
 pytestmark = [pytest.mark.slow, needs_other_hub]
+PATIENT = {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # transformers takes no answer for no file
 SOME_LOGITS = f"""
 import torch
 from transformers import AutoModelForCausalLM
@@ -108,7 +109,8 @@ def test_a_machine_that_is_lost_under_faults_loses_nothing_that_was_pushed(
     run = there.folder / ("runs/tiny" if pushed else "run")
     assert difference_of(run, straight) == []
     assert pushed_step(there) == 30
-    logits = there.ask(SOME_LOGITS)
+    assert b"model_type" in file_of(there, "main", "config.json")
+    logits = there.ask(SOME_LOGITS, **PATIENT)
     import torch
 
     ours = gemmazero.load(run, device="cpu").logits(torch.tensor([[97, 98, 99]]))
