@@ -101,6 +101,17 @@ def test_a_machine_that_is_lost_loses_nothing_that_was_pushed(world: World, stra
     assert world.problems_on_the_hub() == []
 
 
+def test_a_machine_that_is_lost_between_the_two_tracks_of_its_last_state_leaves_the_model_to_the_next(
+    world: World,
+) -> None:
+    kill_after_commits(world, world.train(save_every=6, validate_every=6), HEAVY, 1)
+    assert "model.safetensors" not in world.repo.state("main")
+    world.lose_the_machine()
+    ended = world.do("resume", REPO, "--data", world.data)
+    assert ended.code == 0, ended.output
+    assert world.repo.state("main")["model.safetensors"] == world.repo.state(HEAVY)["model.safetensors"]
+
+
 @pytest.mark.slow
 def test_the_same_command_goes_on_from_the_hub_on_an_empty_machine(world: World, straight: Path) -> None:
     kill_after_commits(world, world.train(save_every=1), "main", 2)

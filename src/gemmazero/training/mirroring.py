@@ -116,9 +116,11 @@ def _patiently(action: Callable[[], Value], stop: Stop) -> Generator[Event, None
 def mirrored(events: Generator[Event, None, None], record: Record, link: Link, run: Path) -> Iterator[Event]:
     """``events`` of ``run``; each state that is saved is pushed meanwhile, and before the end the last one.
 
-    So it is where an error ends the run, or its loop is left: then nobody is told of what became of that.
+    So it is where an error ends the run, or its loop is left: then nobody is told of what became of that. Where nothing
+    was saved, what was brought from the Hub may lack its model on main: the machine before may have been lost halfway.
     """
     mirror, newest = HubMirror(link.pusher, run, link.pushed_step), list_checkpoints(run / CHECKPOINTS)[-1:]
+    brought = newest if link.unpushed is None else []
     if link.unpushed is not None:
         mirror.offer(link.unpushed)
     try:
@@ -126,8 +128,10 @@ def mirrored(events: Generator[Event, None, None], record: Record, link: Link, r
             for event in events:
                 if isinstance(event, Saved):
                     mirror.offer(event.checkpoint)
-                    newest = [event.checkpoint]
+                    newest, brought = [event.checkpoint], []
                 if isinstance(event, Finished | Stopped):  # it stands in the record already, and is the last there
+                    for checkpoint in brought:
+                        mirror.offer(checkpoint)
                     is_end = isinstance(event, Finished)
                     yield from _drained(mirror, link, SECONDS_AT_THE_END if is_end else SECONDS_AT_A_STOP)
                 yield event
