@@ -6,6 +6,7 @@ After each loss another machine begins with an empty disk, by ``resume USER/NAME
 """
 
 import argparse
+import json
 import random
 import re
 import shutil
@@ -41,6 +42,7 @@ TROUBLES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "token expires": ("expire", "objects/batch", {}),
     "quota is full": ("quota", "", {}),
 }
+WEIGHTS = "model.safetensors"
 TOLD = r"HTTP \d+|could not be reached|storage is full|arrived damaged|has expired"
 
 
@@ -97,6 +99,9 @@ class Campaign:
                 self.kills += 1
             elif ended.code == 0 and now == COURSE["steps"]:
                 self.problems += [f"different: {name}" for name in difference_of(run, self.straight)]
+                best = run / "checkpoints" / json.loads((run / "best.json").read_text())["checkpoint"]
+                if self.world.repo.state("main").get(WEIGHTS) != (best / WEIGHTS).read_bytes():
+                    self.problems.append("main does not hold the best model")
                 return
             elif ended.code != 1 or "error: " not in ended.output or "Traceback" in ended.output:
                 self.problems.append(f"ended with {ended.code}: {ended.output}")
