@@ -6,6 +6,8 @@ nanoGPT's recipe for a CPU is 2 000 steps of 12 sequences of 64 characters and 0
 a validation loss of 1.88. Ours are the same steps of the same size on ``bytes``, which are the characters of this text.
 The first 90 % of the text are for training. Our loss is that of all of the rest, nanoGPT's what its own 200 batches
 estimate. FOLDER is a clone of its repository; it runs in a copy. The runs alternate; the time is a whole process's.
+
+The recipe is for less time than nanoGPT's, not for the least loss: three layers and --optimizer muon end lower.
 """
 
 import argparse
@@ -24,13 +26,13 @@ from results import write_results
 STEPS, BATCH, CONTEXT, NANOGPT_PARAMETERS = 2000, 12, 64, 804_096
 MODEL = {
     "model_type": "gemma3_text", "vocab_size": 257, "hidden_size": 128, "intermediate_size": 256,
-    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
-    "query_pre_attn_scalar": 32, "layer_types": ["full_attention"] * 3, "sliding_window": CONTEXT,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
+    "query_pre_attn_scalar": 32, "layer_types": ["full_attention"] * 2, "sliding_window": CONTEXT,
     "max_position_embeddings": CONTEXT, "rope_theta": 10_000.0,
     "pad_token_id": 256, "bos_token_id": 256, "eos_token_id": 256,
 }  # fmt: skip
 RECIPE = {
-    "optimizer": "muon", "learning_rate": 1e-2, "warmup_steps": 100, "precision": "fp32", "sequence_length": CONTEXT,
+    "learning_rate": 5e-3, "warmup_steps": 100, "precision": "fp32", "sequence_length": CONTEXT,
     "batch_size": BATCH, "micro_batch_size": BATCH, "steps": STEPS, "save_every": STEPS, "validate_every": STEPS,
     "validation_tokens": 0,
 }  # fmt: skip
