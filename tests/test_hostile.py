@@ -14,7 +14,7 @@ from hostile.fuzz import TARGETS
 from hostile.world import make_world
 
 LONGEST_MESSAGE = 2000
-SAMPLE = 200
+SAMPLE = 140
 PROCESSES = 2
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 READ = {

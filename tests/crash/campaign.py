@@ -89,8 +89,8 @@ class Campaign:
         return _Task(variant=variant, instants=instants, straight=straight, takes_census=takes_census)
 
     def _dealt(self, instants: Sequence[Instant]) -> list[_Task]:
-        """Runs that come to all of the instants, each variant in turn."""
-        left, tasks = list(instants), []
+        """Runs that come to all of the instants that suit any of them, each variant in turn."""
+        left, tasks = [one for one in instants if any(_suits(one, variant) for variant in self._variants)], []
         for variant in itertools.cycle(self._variants):
             taken = [one for one in left if _suits(one, variant)][:_KILLS_A_RUN]
             if not left:
