@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +157,15 @@ def test_optimizer_goes_on_from_its_stored_state_to_the_bit(optimizer: str, tmp_
     expected = through.state_dict()
     assert after.state_dict().keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in after.state_dict().items())
+
+
+@pytest.mark.parametrize(("kept", "wanted"), list(itertools.permutations(("adamw", "adamw8bit", "muon"), 2)))
+def test_state_of_another_optimizer_is_refused(kept: str, wanted: str) -> None:
+    model = make_model()
+    before = Optimizer(model, config(optimizer=kept))
+    advance(model, before, 1)
+    with pytest.raises(ValueError, match="does not fit"):
+        Optimizer(model, config(optimizer=wanted)).load_state_dict(before.state_dict())
 
 
 @OPTIMIZERS
