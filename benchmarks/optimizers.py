@@ -5,7 +5,7 @@
 The preset is trained from nothing with AdamW, with AdamW whose moments have 8 bits, and with Muon, all with the same
 batches and the same learning rate, Muon also with --muon-learning-rate where that is given. A row for each has the mean
 loss of the seeds, in nats a token, at every tenth of the run, how far the seeds lie apart at the end, the step by which
-it had reached AdamW's last loss, the optimizer's bytes, and the median time of a step.
+it had reached AdamW's last loss, and the median time of a step.
 """
 
 import argparse
@@ -25,10 +25,9 @@ TENTHS = 10
 
 @dataclass(frozen=True)
 class Curve:
-    """A run: held-out loss by step, the optimizer's bytes on disk, seconds of a step."""
+    """A run: held-out loss by step, seconds of a step."""
 
     losses: dict[int, float]
-    state_bytes: int
     step_seconds: float
 
 
@@ -75,8 +74,7 @@ def trained(data: Path, optimizer: str, learning_rate: float, *, steps: int, out
             losses[event.step] = event.loss
         elif isinstance(event, Stepped):
             seconds.append(event.seconds)
-    state = sum(file.stat().st_size for file in (out / "checkpoints").glob(f"*{steps}/optimizer*"))
-    return Curve(losses, state, statistics.median(seconds))
+    return Curve(losses, statistics.median(seconds))
 
 
 def row_of(name: str, seeds: list[Curve], adamw: list[Curve]) -> dict[str, object]:
@@ -88,7 +86,6 @@ def row_of(name: str, seeds: list[Curve], adamw: list[Curve]) -> dict[str, objec
         **{f"step {step}": round(loss, 3) for step, loss in means.items()},
         "seeds apart": round(max(last) - min(last), 3),
         "reached AdamW's": next((step for step, loss in means.items() if loss <= goal), None),
-        "megabytes": round(seeds[0].state_bytes / 1e6, 1),
         "seconds a step": round(statistics.median(curve.step_seconds for curve in seeds), 3),
     }
 
