@@ -5,8 +5,9 @@
 
 Random weights, greedy. Tokens a second count the reading of the prompt; the steady rate is that of the tokens after the
 first. What is compiled is compiled before the clock starts. On CUDA 8 sequences are decoded together, too, and the
-steady rate is compared with that of reading the weights once a token from the card's memory. With --model it is told instead what narrow weights cost: the loss of RUN's validation text in each dtype, read a
-token at a time as in decoding.
+steady rate is compared with that of reading the weights once a token from the card's memory. With --model it is told
+instead what narrow weights cost: the loss of RUN's validation text in each dtype, read a token at a time as in
+decoding.
 """
 # ruff: noqa: E402
 
