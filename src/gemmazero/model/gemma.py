@@ -107,7 +107,8 @@ class Decoder(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """int64 (B, T) → (B, T, D): their vectors · √D, which is rounded to the weights' dtype."""
         vectors: Tensor = self.embed_tokens(ids)
-        return vectors * torch.tensor(self.config.hidden_size**0.5, dtype=vectors.dtype).to(ids.device)
+        size = torch.tensor(self.config.hidden_size**0.5, dtype=vectors.dtype)  # a CPU's, which goes with any device
+        return vectors * size
 
     def rotation(self, kind: LayerType, positions: Tensor, dtype: torch.dtype) -> Rotation:
         """How every layer of one kind turns its queries and keys at ``positions``, (T) or (B, T)."""

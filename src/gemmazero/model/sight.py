@@ -42,7 +42,7 @@ def sight(
         return Sight()
     if window is not None and not has_cache and time > 2 * window:
         return Sight(_banded(time, window, documents, rows, queries.device), window)
-    end = int(queries[-1]) + 1
+    end = int(queries[-1]) + 1 if has_cache else time  # a GPU is not waited for while it trains
     first = 0 if window is None else max(0, end - time - window + 1)
     keys = torch.arange(first, end, device=queries.device)
     is_causal = padding is None and documents is None and len(keys) == time and (window is None or window >= time)

@@ -172,7 +172,8 @@ class Trainer:
         norm = utils.get_total_norm(gradients)
         if self.config.clip_norm:
             utils.clip_grads_with_norm_(self.optimizer.parameters, self.config.clip_norm, norm)
-        return float(nats) / count, float(norm)
+        total, gradient_norm = torch.stack((nats, norm)).tolist()  # the one moment of a step that waits for a GPU
+        return total / count, gradient_norm
 
     def state_dict(self) -> dict[str, Any]:
         """Everything beside the weights that must survive a crash: ``tensors`` by group, and a JSON ``record``."""
