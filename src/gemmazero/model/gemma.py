@@ -71,7 +71,8 @@ class Decoder(nn.Module):
     """Embedding, blocks, final norm.
 
     While it is trained, ``gradient_checkpointing`` recomputes each block in the backward pass, and ``through`` is what
-    carries the stream through a block: ``through_block``, or the same compiled.
+    carries the stream through a block: ``through_block``, or the same compiled; ``fuses`` where that makes
+    a kernel of FlexAttention.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -79,6 +80,7 @@ class Decoder(nn.Module):
         self.config = config
         self.gradient_checkpointing = False
         self.through = through_block
+        self.fuses = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -133,7 +135,10 @@ class Decoder(nn.Module):
         if documents is not None:
             real = positions_within(documents)
         window = config.sliding_window if slides else None
-        seen = sight(positions, window, padding, documents, has_cache=cache is not None, rows=rows)
+        seen = sight(
+            positions, window, padding, documents, has_cache=cache is not None, rows=rows,
+            is_capped=config.attn_logit_softcapping is not None, fuses=self.fuses and self.training,
+        )  # fmt: skip
         return self.rotation(kind, real, dtype), seen
 
 

@@ -10,9 +10,28 @@ from torch import Tensor, nn
 
 from gemmazero.errors import CompilationError
 from gemmazero.model.cache import LayerCache
-from gemmazero.model.gemma import through_block
+from gemmazero.model.gemma import Decoder, through_block
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight
+
+_DESKTOP_SHARED_MEMORY = 101_376  # bytes that a block of threads may take: compute capability 8.6, 8.9 and 12.0
+
+
+def set_compiled(decoder: Decoder, device: torch.device, *, compiled: bool) -> None:
+    """Let the blocks of ``decoder`` be compiled for ``device`` while it is trained, or be as they are."""
+    decoder.through = through_compiled_block if compiled else through_block
+    decoder.fuses = compiled and device.type == "cuda" and has_room_for_tiles(device, decoder.config.head_dim)
+
+
+def has_room_for_tiles(device: torch.device, head_dim: int) -> bool:
+    """Whether this GPU's FlexAttention takes heads of such a size.
+
+    Torch has kernels for 16 numbers on; a T4 is left out. The backward pass keeps tiles of queries, keys and values in
+    the memory that a block of threads shares, and those of heads beyond 128 do not fit into a desktop card's 99 KiB.
+    """
+    card = torch.cuda.get_device_properties(device)
+    most = 256 if getattr(card, "shared_memory_per_block_optin", 0) > _DESKTOP_SHARED_MEMORY else 128
+    return card.major >= 8 and 16 <= head_dim <= most
 
 
 def through_compiled_block(
@@ -38,9 +57,9 @@ def compiling() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        from torch._dynamo.exc import BackendCompilerFailed
+        from torch._dynamo.exc import TorchDynamoException
 
-        if not isinstance(error, BackendCompilerFailed):
+        if not isinstance(error, TorchDynamoException):
             raise
         reason = str(error).partition("\n")[0]
         raise CompilationError(
