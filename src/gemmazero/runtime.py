@@ -3,11 +3,14 @@
 import ctypes
 import os
 import platform
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemmazero.config import DeviceName
-from gemmazero.errors import UsageError
+from gemmazero.errors import CompilationError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +30,15 @@ def wait_politely() -> None:
 
 
 def set_up(threads: int) -> None:
-    """Compute with ``threads`` CPU threads from now on, 0 for all cores, and keep freed memory."""
+    """Compute with ``threads`` CPU threads from now on, 0 for all cores, and keep freed memory.
+
+    float32 is float32, on a GPU too: its tensor cores would round the factors to 10 bits (TF32). Who wants their speed
+    takes bf16 or fp16, where all large products are theirs.
+    """
     import torch
 
     torch.set_num_threads(threads or available_cores())
+    torch.set_float32_matmul_precision("highest")
     keep_freed_memory()
 
 
@@ -62,6 +70,30 @@ def require_memory(needed_bytes: int, what: str) -> None:
             f"not enough memory: {what} needs {needed_bytes / 1e9:,.1f} GB, this machine has {memory / 1e9:,.1f} GB",
             "take a smaller model",
         )
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Where code may be compiled: no wish to stop reaches the compiler, as Ctrl-C does all programs of a terminal.
+
+    This thread does not hear it either: another one does, or this one at the end.
+
+    Raises CompilationError where something cannot be compiled.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise CompilationError(
+            f"cannot compile: {reason}", "install g++; --no-compile goes on without, rounded otherwise"
+        ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def environment() -> dict[str, str]:

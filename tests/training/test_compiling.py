@@ -18,8 +18,9 @@ from torch._dynamo.exc import ShortenTraceback
 
 from gemmazero.errors import CompilationError
 from gemmazero.model.gemma import through_block
+from gemmazero.runtime import compiling
 from gemmazero.storage.locate import CHECKPOINTS
-from gemmazero.training.compiling import compiling, has_room_for_tiles, set_compiled, through_compiled_block
+from gemmazero.training.compiling import has_room_for_tiles, set_compiled, through_compiled_block
 from outcome import differences, outcome
 from tiny_run import SETTINGS, make_model, make_trainer, step
 
