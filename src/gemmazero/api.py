@@ -166,7 +166,7 @@ def load(
         model: left out, the newest run under ``runs/``.
         device: ``auto`` takes the best there is.
         dtype: fp32 (the default), bf16, fp16, or int8, which only decodes: 8-bit weights, float32 between them.
-        compile: decoding runs as machine code, made in up to a minute at the first token: worth it for long texts.
+        compile: decoding runs as machine code, made in up to a minute after the first token: worth it for long texts.
     """
     if dtype not in (None, *DTYPES):
         raise UsageError(f'--dtype "{dtype}" is unknown', f"one of {', '.join(DTYPES)}")

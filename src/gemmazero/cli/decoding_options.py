@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gemmazero.inference.pace import Pace
 
 MODEL_HELP = "A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder."
-COMPILING = "compiling the model: the first token waits for it, up to a minute"
+COMPILING = "compiling the model: after the first token it takes up to a minute"
 NEWEST_RUN = "the newest run's best checkpoint"
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -41,7 +41,7 @@ DtypeOption = Annotated[
 CompileOption = Annotated[
     bool,
     typer.Option(
-        help="Make machine code for the model: the first token waits for it, up to a minute; the others are quicker.",
+        help="Make machine code for the model: a wait of up to a minute after the first token, the others are quicker.",
         metavar="",
         rich_help_panel="Machine",
     ),
