@@ -1,14 +1,20 @@
 """Attention in tiles against that over all keys: on a CPU FlexAttention is plain products with the same functions."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
+from torch.fx import GraphModule
 from torch.nn.attention import flex_attention
 
 from gemmazero.data.batch import document_numbers
 from gemmazero.model.attention import attend
+from gemmazero.model.gemma import through_block
 from gemmazero.model.sight import Sight, sight, visible
 from gemmazero.model.tiles import TILE, tiles
 from tiny_run import MODEL, make_model
@@ -110,6 +116,40 @@ def test_documents_are_not_read_beyond() -> None:
     listed = tiles(512, None, documents, CPU)
     assert listed.kv_num_blocks.tolist() == [[[1, 1, 1, 1]]]
     assert listed.kv_indices[0, 0, :, 0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings(  # what torch's compiler does to itself
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning",
+)
+@pytest.mark.usefixtures("gradient_on_a_cpu")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_each_kind_and_shape_is_compiled_once_whatever_the_documents(checkpointing: bool) -> None:
+    """All of the compiler but the machine code, which there is none of for a CPU's backward pass."""
+    made: list[GraphModule] = []
+
+    def counted(graph: GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        made.append(graph)
+        return make_boxed_func(graph.forward)
+
+    compiler = aot_autograd(fw_compiler=counted, bw_compiler=counted)
+    compiled = torch.compile(through_block, dynamic=False, backend=compiler)
+    generator = torch.Generator().manual_seed(1)
+    for rows in (2, 2, 1, 2):
+        ids = torch.randint(0, 40, (rows, 200), generator=generator)
+        gradients = []
+        for through in (compiled, through_block):
+            model = make_model(config=replace(GEMMA2, max_position_embeddings=256)).train()
+            model.model.through, model.model.fuses = through, through is compiled
+            model.model.gradient_checkpointing = checkpointing
+            model.hidden(ids, documents=document_numbers(ids, 7)).square().sum().backward()
+            gradients.append({name: weight.grad for name, weight in model.named_parameters() if "lm_head" not in name})
+        torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-3)
+    kinds, shapes, passes = 2, 2, 2
+    assert len(made) == kinds * shapes * passes
+    assert all(any("flex_attention" in str(node.target) for node in graph.graph.nodes) for graph in made)
 
 
 def test_tiles_without_documents_are_made_once() -> None:
