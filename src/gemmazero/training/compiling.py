@@ -11,7 +11,7 @@ from gemmazero.model.gemma import Decoder, through_block
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight
 
-_DESKTOP_SHARED_MEMORY = 101_376  # bytes that a block of threads may take: compute capability 8.6, 8.9 and 12.0
+_DESKTOP_SHARED_MEMORY = 101_376  # bytes that a block of threads may take: capabilities 8.6, 8.9 and 12.0
 
 
 def set_compiled(decoder: Decoder, device: torch.device, *, compiled: bool) -> None:
@@ -23,8 +23,8 @@ def set_compiled(decoder: Decoder, device: torch.device, *, compiled: bool) -> N
 def has_room_for_tiles(device: torch.device, head_dim: int) -> bool:
     """Whether this GPU's FlexAttention takes heads of such a size.
 
-    Torch has kernels for 16 numbers on; a T4 is left out. The backward pass keeps tiles of queries, keys and values in
-    the memory that a block of threads shares: 132 KiB for heads of 256 in torch 2.13, where a desktop card has 99.
+    Torch has kernels for 16 numbers on; a T4 is left out. They keep tiles of queries, keys and values in the memory that
+    a block of threads shares: for heads of 256 148 KiB, as torch 2.13 compiles them for a card that has but 99.
     """
     card = torch.cuda.get_device_properties(device)
     most = 256 if getattr(card, "shared_memory_per_block_optin", 0) > _DESKTOP_SHARED_MEMORY else 128
