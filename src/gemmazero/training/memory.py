@@ -22,7 +22,6 @@ from gemmazero.training.loss import CHUNK_BYTES
 from gemmazero.training.optimizer import Optimizer
 from gemmazero.training.precision import Precision
 
-_CHUNKS = 3  # of logits' size, which the loss has at once
 _MANY_IDS = 4096  # enough for an embedding to get 8-bit moments, which small tensors do not
 
 
@@ -80,6 +79,8 @@ class MemoryModel:
     """Beside the activations, while one layer is gone back through."""
     row: int
     """A position's logits, in float32."""
+    chunks: float
+    """Tensors of the size of a chunk of them, which the loss has at once."""
 
     def memory(self, settings: TrainConfig, micro_batch_size: int, process: int = 0) -> Memory:
         """What training with such micro-batches takes, on top of ``process``."""
@@ -88,7 +89,7 @@ class MemoryModel:
         logits = min(CHUNK_BYTES, self.row * micro_batch_size * settings.sequence_length)
         there_already = gradients if micro_batch_size < settings.batch_size else 0
         most = max(
-            there_already + activations + _CHUNKS * logits + 2 * self.output,
+            there_already + activations + round(self.chunks * logits) + 2 * self.output,
             there_already + activations + self.output + working,
             gradients + self.output,
         )
@@ -125,6 +126,7 @@ def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device
         activations=activations,
         working=working,
         row=4 * model.vocab_size,
+        chunks=1 + (settings.precision != "fp32") / 2 + (model.final_logit_softcapping is not None),
     )
 
 
