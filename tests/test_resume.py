@@ -17,7 +17,7 @@ from gemmazero.training.events import Event, Finished, Resumed, Stepped
 from gemmazero.training.precision import Precision
 from gemmazero.training.trainer import Trainer
 from outcome import differences, outcome
-from program import Program
+from program import run_forked
 from tiny_run import SETTINGS, prepare_data
 
 CONFIG = SETTINGS | {"batch_size": 8, "micro_batch_size": 3, "validation_tokens": 48}
@@ -167,14 +167,14 @@ def test_fp16_run_that_overflows_on_the_way_goes_on_to_the_bit(
 
 
 def test_run_resumed_by_the_program_in_another_process_ends_the_same(
-    gemmazero: Program, data: Path, tiny_preset: Path, tmp_path: Path
+    data: Path, tiny_preset: Path, tmp_path: Path
 ) -> None:
     settings = {"precision": "bf16", "optimizer": "adamw8bit", "gradient_checkpointing": True}
     training(tiny_preset, data, tmp_path / "straight", settings).run()
     for event in training(tiny_preset, data, tmp_path / "run", settings):
         if event.step == 3:
             break
-    finished = gemmazero("resume", tmp_path / "run")
+    finished = run_forked(tmp_path, "resume", tmp_path / "run")
     assert finished.returncode == 0, finished.stderr
     assert differences(outcome(tmp_path / "run"), outcome(tmp_path / "straight")) == []
 
