@@ -19,8 +19,8 @@ from gemmazero.runtime import wait_politely
 
 PATIENCE = 200.0  # seconds
 _PRELOADED = (
-    "torch", "torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg", "gemmazero.cli.boundary",
-    "gemmazero.cli.preparation", "gemmazero.api",
+    "torch", "torch._dynamo", "pandas", "matplotlib.figure", "matplotlib.backends.backend_agg",
+    "gemmazero.cli.boundary", "gemmazero.cli.preparation", "gemmazero.api",
 )  # fmt: skip
 wait_politely()  # is for the processes, which inherit it
 _context = multiprocessing.get_context("forkserver")

@@ -33,11 +33,7 @@ VARIANTS = [
     )
     for precision, optimizer, micro, frugal in itertools.product(PRECISIONS, OPTIMIZERS, (3, 8), (False, True))
 ]
-OFTEN = (
-    "fp32-adamw-micro3",
-    "fp32-muon-micro3",
-    "bf16-adamw8bit-micro3-checkpointing",
-)  # the others in `make test-slow`
+OFTEN = ("fp32-adamw-micro3", "bf16-adamw8bit-micro3-checkpointing")  # the others in `make test-slow`
 
 Run = Callable[[dict[str, Any]], gemmazero.Training]
 Straight = Callable[[dict[str, Any]], dict[str, Any]]
