@@ -1,11 +1,13 @@
 """Decoding one sequence, side by side with transformers: tokens a second, 32 + 128 tokens, in interleaved rounds.
 
-    python benchmarks/decoding.py [--shape b18|270m] [--rounds 5] [--threads 2]
+    python benchmarks/decoding.py [--shape b18|270m] [--device cpu|cuda] [--rounds 5] [--threads 2]
     python benchmarks/decoding.py --model RUN --data DIR [--tokens 2000]
 
 Random weights, greedy. Tokens a second count the reading of the prompt; the steady rate is that of the tokens after the
-first. With --model it is told instead what narrow weights cost: the loss of RUN's validation text in each dtype, read a
-token at a time as in decoding.
+first. What is compiled is compiled before the clock starts. On CUDA 8 sequences are decoded together, too, and the
+steady rate is compared with that of reading the weights once a token from the card's memory. With --model it is told
+instead what narrow weights cost: the loss of RUN's validation text in each dtype, read a token at a time as in
+decoding.
 """
 # ruff: noqa: E402
 
@@ -15,6 +17,7 @@ wait_politely()  # before torch: threads that spin take the cores from the one t
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,12 +41,17 @@ from training_step import SHAPES
 
 PROMPT, NEW = 32, 128
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
+CONTENDERS = {
+    "cpu": ("fp32", "bf16", "bf16 compiled", "int8", "int8 compiled"),
+    "cuda": ("bf16", "bf16 compiled", "bf16 compiled rows 8"),
+}
 Decode = Callable[[], Pace]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="b18")
+    parser.add_argument("--device", choices=CONTENDERS, default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--model")
@@ -58,57 +66,91 @@ def main() -> None:
         rows = list(losses(options.model, options.data, options.tokens))
         print(f"written to {write_results('decoding_loss', rows, {'tokens': options.tokens})}")
     else:
-        rows = list(speeds(options.shape, options.rounds))
+        rows = list(speeds(options.shape, options.rounds, options.device))
         settings = {"shape": options.shape, "rounds": options.rounds, "threads": options.threads}
-        print(f"written to {write_results(f'decoding_{options.shape}', rows, settings)}")
+        name = f"decoding_{options.shape}" + ("_cuda" if options.device == "cuda" else "")
+        print(f"written to {write_results(name, rows, settings)}")
     for row in rows:
         print("  ".join(f"{key.replace('_', ' ')} {value}" for key, value in row.items()))
 
 
-def speeds(shape: str, rounds: int) -> Iterator[dict[str, Any]]:
+def speeds(shape: str, rounds: int, device: str) -> Iterator[dict[str, Any]]:
     """Each contender's tokens a second, and their ratio to the best of transformers' medians."""
-    prompt = torch.randint(50_257, (PROMPT,), generator=torch.Generator().manual_seed(0)).tolist()
-    contenders = {f"gemmazero {name}": ours(shape, name, prompt) for name in DTYPES}
+    contenders = {f"gemmazero {name}": ours(shape, name, device) for name in CONTENDERS[device]}
     for name in ("fp32", "bf16"):
-        contenders[f"transformers {name}"] = transformers(shape, DTYPES[name], prompt)
+        contenders[f"transformers {name}"] = transformers(shape, DTYPES[name], device)
+    for decode in contenders.values():
+        decode()
     paces: dict[str, list[Pace]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, decode in contenders.items():
             paces[name].append(decode())
     medians = {name: statistics.median(pace.tokens_per_second for pace in found) for name, found in paces.items()}
     best = max(median for name, median in medians.items() if "transformers" in name)
+    bound = read_bytes_per_second(device) / weight_bytes(shape) if device == "cuda" else None
     for name, found in paces.items():
+        steady = statistics.median(pace.steady_tokens_per_second for pace in found)
         yield {
             "name": name,
             "tokens_per_second_median": round(medians[name], 1),
             "min": round(min(pace.tokens_per_second for pace in found), 1),
             "max": round(max(pace.tokens_per_second for pace in found), 1),
-            "steady": round(statistics.median(pace.steady_tokens_per_second for pace in found), 1),
+            "steady": round(steady, 1),
             "first_token_seconds": round(statistics.median(pace.first_token_seconds for pace in found), 3),
             "times_transformers_best": round(medians[name] / best, 2),
-        }
+        } | ({} if bound is None else {"share_of_bf16_bandwidth_bound": round(steady / bound, 3)})
 
 
-def ours(shape: str, dtype: str, prompt: list[int]) -> Decode:
-    model = Gemma(ModelConfig.from_json({"model_type": "gemma3_text"} | SHAPES[shape]))
-    model.initialize(torch.Generator().manual_seed(0))
-    generator = Generator(quantize_model(model) if dtype == "int8" else model.to(DTYPES[dtype]))
+def ours(shape: str, how: str, device: str) -> Decode:
+    """Decode one sequence, or "rows 8" of them, whose tokens are counted together."""
+    dtype, *options = how.split()
+    rows = 8 if "rows" in options else 1
+    model = gemma(shape).to(device)
+    model = quantize_model(model) if dtype == "int8" else model.to(DTYPES[dtype])
+    generator = Generator(model, compile="compiled" in options)
+    random = [row_generator(0, row) for row in range(rows)]
 
     def decode() -> Pace:
         stopwatch = Stopwatch()
-        for _ in generator.stream([prompt], Sampler(temperature=0), [row_generator(0, 0)], max_tokens=NEW):
-            stopwatch.count()
+        for _ in generator.stream([prompt(row) for row in range(rows)], Sampler(temperature=0), random, max_tokens=NEW):
+            for _ in range(rows):
+                stopwatch.count()
         return stopwatch.pace()
 
     return decode
 
 
-def transformers(shape: str, dtype: torch.dtype, prompt: list[int]) -> Decode:
+def gemma(shape: str) -> Gemma:
+    model = Gemma(ModelConfig.from_json({"model_type": "gemma3_text"} | SHAPES[shape]))
+    model.initialize(torch.Generator().manual_seed(0))
+    return model
+
+
+def prompt(row: int) -> list[int]:
+    return torch.randint(50_257, (PROMPT,), generator=torch.Generator().manual_seed(row)).tolist()
+
+
+def weight_bytes(shape: str) -> int:
+    """Of the matrices that a token is multiplied with, in bf16."""
+    return 2 * sum(weight.numel() for weight in gemma(shape).parameters())
+
+
+def read_bytes_per_second(device: str) -> float:
+    """How fast a large tensor is read and summed up, at best."""
+    large, seconds = torch.ones(2**29, device=device), []
+    for _ in range(10):
+        started = time.perf_counter()
+        float(large.sum())
+        seconds.append(time.perf_counter() - started)
+    return large.nbytes / min(seconds)
+
+
+def transformers(shape: str, dtype: torch.dtype, device: str) -> Decode:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
     from transformers.generation.streamers import BaseStreamer
 
-    model = Gemma3ForCausalLM(Gemma3TextConfig(**SHAPES[shape])).to(dtype).eval()
-    ids = torch.tensor([prompt])
+    model = Gemma3ForCausalLM(Gemma3TextConfig(**SHAPES[shape])).to(device, dtype).eval()
+    ids = torch.tensor([prompt(0)], device=device)
 
     class Counting(BaseStreamer):  # type: ignore[misc]
         """Is given the prompt first, then each token."""

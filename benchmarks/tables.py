@@ -12,6 +12,7 @@ BENCHMARKS = {
     "optimizers": ("Three optimizers on the same stories", "optimizers.py STORIES"),
     "decoding_b18": ("Decoding one sequence, 18.6 M parameters", "decoding.py"),
     "decoding_270m": ("Decoding one sequence, the 270m shape", "decoding.py --shape 270m"),
+    "decoding_270m_cuda": ("Decoding on CUDA, the 270m shape", "decoding.py --shape 270m --device cuda"),
     "decoding_loss": ("What narrow weights cost in decoding, nats a token", "decoding.py --model RUN --data DIR"),
     "planning": ("What `train --dry-run` predicts, and what is measured", "planning.py"),
     "preparing": ("Text to token files, beside a bare loop of tiktoken's", "preparing.py STORIES"),

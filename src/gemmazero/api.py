@@ -99,15 +99,8 @@ def resume(run: str | Path | None = None, *, data: str | Path | None = None, **s
     """
     given = None if data is None else str(data)
     if run is not None and not Path(run).exists() and is_hub_name(name := str(run)):
-        return Training(
-            Request(
-                out=run_from_hub(name),
-                data=given,
-                settings={"hub_repo": name} | settings,
-                resumes=True,
-                by_hub_name=True,
-            )
-        )
+        settings = {"hub_repo": name} | settings
+        return Training(Request(out=run_from_hub(name), data=given, settings=settings, resumes=True, by_hub_name=True))
     return Training(Request(out=_run_folder(run), data=given, settings=settings, resumes=True))
 
 
@@ -164,13 +157,16 @@ class Training:
         self._stop.request(reason)
 
 
-def load(model: str | Path | None = None, *, device: DeviceName = "auto", dtype: str | None = None) -> "LanguageModel":
+def load(
+    model: str | Path | None = None, *, device: DeviceName = "auto", dtype: str | None = None, compile: bool = False
+) -> "LanguageModel":
     """The model called MODEL: a run (its best checkpoint), a checkpoint, a transformers Gemma 2 or 3 folder, a Hub id.
 
     Args:
         model: left out, the newest run under ``runs/``.
         device: ``auto`` takes the best there is.
         dtype: fp32 (the default), bf16, fp16, or int8, which only decodes: 8-bit weights, float32 between them.
+        compile: decoding runs as machine code, made in up to a minute at the first token: worth it for long texts.
     """
     if dtype not in (None, *DTYPES):
         raise UsageError(f'--dtype "{dtype}" is unknown', f"one of {', '.join(DTYPES)}")
@@ -184,21 +180,22 @@ def load(model: str | Path | None = None, *, device: DeviceName = "auto", dtype:
             f"the model embeds {gemma.config.vocab_size}",
             "copy there the tokenizer that the model was trained with",
         )
-    return LanguageModel(folder, (quantize_model(gemma) if dtype == "int8" else gemma).eval(), tokenizer)
+    return LanguageModel(folder, quantize_model(gemma) if dtype == "int8" else gemma, tokenizer, compile=compile)
 
 
 class LanguageModel:
     """A model, its tokenizer, and the folder they came from."""
 
-    def __init__(self, folder: Path, gemma: Gemma, tokenizer: Tokenizer) -> None:
+    def __init__(self, folder: Path, gemma: Gemma, tokenizer: Tokenizer, *, compile: bool = False) -> None:
         self.folder = folder
-        self.gemma = gemma
+        self.gemma = gemma.eval()
         self.tokenizer = tokenizer
+        self._compile = compile
 
     @cached_property
     def generator(self) -> Generator:
         """What writes with the model: its weights must not change from now on, and float32 sums round otherwise."""
-        return Generator(self.gemma)
+        return Generator(self.gemma, compile=self._compile)
 
     @property
     def config(self) -> ModelConfig:

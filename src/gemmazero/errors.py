@@ -74,7 +74,7 @@ class TrainingError(GemmaZeroError):
     """A training run that cannot go on."""
 
 
-class CompilationError(TrainingError):
+class CompilationError(GemmaZeroError):
     """Nothing can be compiled on this machine."""
 
 

@@ -3,11 +3,14 @@
 import ctypes
 import os
 import platform
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemmazero.config import DeviceName
-from gemmazero.errors import UsageError
+from gemmazero.errors import CompilationError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +65,30 @@ def require_memory(needed_bytes: int, what: str) -> None:
             f"not enough memory: {what} needs {needed_bytes / 1e9:,.1f} GB, this machine has {memory / 1e9:,.1f} GB",
             "take a smaller model",
         )
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Where code may be compiled: no wish to stop reaches the compiler, as Ctrl-C does all programs of a terminal.
+
+    This thread does not hear it either: another one does, or this one at the end.
+
+    Raises CompilationError where something cannot be compiled.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import BackendCompilerFailed
+
+        if not isinstance(error, BackendCompilerFailed):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise CompilationError(
+            f"cannot compile: {reason}", "install g++; --no-compile goes on without, rounded otherwise"
+        ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def environment() -> dict[str, str]:

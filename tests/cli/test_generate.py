@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from gemmazero.cli.app import app
@@ -114,3 +115,12 @@ def test_text_that_is_not_utf8_is_refused(story_model: Path, tmp_path: Path) -> 
 def test_8_bit_weights_write_a_text(story_model: Path) -> None:
     (record,) = records(generate(story_model, "Once", "--dtype", "int8", "--json"))
     assert (record["tokens"], record["finish"]) == (16, "length")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's compiler
+def test_compiling_changes_no_word(story_model: Path) -> None:
+    plain = generate(story_model, "Once", "--temperature", 0)
+    with torch.compiler.set_stance("force_eager"):
+        compiled = generate(story_model, "Once", "--temperature", 0, "--compile")
+    assert compiled.stdout == plain.stdout != ""
+    assert "compiling the model" in compiled.stderr

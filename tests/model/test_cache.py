@@ -132,3 +132,24 @@ def test_cache_counts_the_positions_that_were_read() -> None:
         model(random_ids(config, batch=1, time=part), cache)
     assert cache.length == 8
     assert [layer.window for layer in cache.layers] == [5, None, 5, None]
+
+
+@pytest.mark.parametrize("window", [None, 1, 5, 200])
+def test_slots_are_in_buffers_that_stay_while_a_text_grows_and_slides(window: int | None) -> None:
+    drawn = torch.randn(2, 1, 3, 900, 4, generator=torch.Generator().manual_seed(0))
+    keys, values = drawn
+    cache, places = LayerCache(window), set()
+    cache.append(keys[:, :, :300], values[:, :, :300])
+    for position in range(300, 900):
+        slot = cache.slot(900)
+        slot.keys[:, :, slot.last], slot.values[:, :, slot.last] = drawn[..., position, :]
+        places.add((slot.keys.data_ptr(), slot.values.data_ptr(), slot.keys.shape))
+        first = 0 if window is None else max(0, position - window + 1)
+        assert torch.equal(slot.keys[:, :, slot.first : slot.last + 1], keys[:, :, first : position + 1])
+        assert torch.equal(slot.values[:, :, slot.first : slot.last + 1], values[:, :, first : position + 1])
+    assert len(places) == 1
+    assert slot.keys.isfinite().all()
+    assert slot.keys.shape[2] == {None: 1024, 1: 256, 5: 256, 200: 512}[window]
+    more = torch.ones(1, 3, 2, 4)
+    seen, _ = cache.append(more, more)
+    assert torch.equal(seen[:, :, :-2], keys[:, :, 900 - seen.shape[2] + 2 :])

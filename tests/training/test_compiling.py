@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from gemmazero.model.gemma import through_block
+from gemmazero.runtime import compiling
 from gemmazero.storage.locate import CHECKPOINTS
-from gemmazero.training.compiling import compiling
 from outcome import differences, outcome
 from tiny_run import SETTINGS, make_model, make_trainer, step
 

@@ -9,6 +9,8 @@ import typer
 
 from gemmazero.cli import console
 from gemmazero.cli.decoding_options import (
+    COMPILING,
+    CompileOption,
     DeviceOption,
     DtypeOption,
     MaxTokensOption,
@@ -56,6 +58,7 @@ def chat(
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "fp32",
+    compile: CompileOption = False,
     **settings: Any,
 ) -> None:
     """Talk with a model, or write a story with it, turn by turn."""
@@ -64,7 +67,9 @@ def chat(
     from gemmazero import api
     from gemmazero.inference.conversation import Conversation
 
-    loaded = api.load(model, device=device, dtype=dtype)
+    loaded = api.load(model, device=device, dtype=dtype, compile=compile)
+    if compile:
+        console.say(COMPILING)
     seed = seed_or_another(seed)
     conversation = Conversation(loaded.generator, loaded.tokenizer, sampler, max_tokens=max_tokens, seed=seed)
     console.say(f"{loaded.folder}, {MODES[conversation.mode]}; /help lists the commands")

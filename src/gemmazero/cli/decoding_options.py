@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gemmazero.inference.pace import Pace
 
 MODEL_HELP = "A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder."
+COMPILING = "compiling the model: the first token waits for it, up to a minute"
 NEWEST_RUN = "the newest run's best checkpoint"
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -34,6 +35,14 @@ DtypeOption = Annotated[
     typer.Option(
         help="The type to compute in; int8 keeps the weights in 8 bits, on the CPU.",
         metavar="fp32|bf16|fp16|int8",
+        rich_help_panel="Machine",
+    ),
+]
+CompileOption = Annotated[
+    bool,
+    typer.Option(
+        help="Make machine code for the model: the first token waits for it, up to a minute; the others are quicker.",
+        metavar="",
         rich_help_panel="Machine",
     ),
 ]

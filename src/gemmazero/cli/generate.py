@@ -10,6 +10,8 @@ import typer
 
 from gemmazero.cli import console
 from gemmazero.cli.decoding_options import (
+    COMPILING,
+    CompileOption,
     DeviceOption,
     DtypeOption,
     MaxTokensOption,
@@ -54,6 +56,7 @@ def generate(
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "fp32",
+    compile: CompileOption = False,
     **settings: Any,
 ) -> None:
     """Continue a text as the model would."""
@@ -64,7 +67,9 @@ def generate(
     from gemmazero import api
     from gemmazero.inference.continuation import Continuation, continuing
 
-    loaded = api.load(model, device=device, dtype=dtype)
+    loaded = api.load(model, device=device, dtype=dtype, compile=compile)
+    if compile:
+        console.say(COMPILING)
     streams = len(texts) == 1 and not (as_json or no_stream)
     if streams:
         _show_prompt(texts[0])

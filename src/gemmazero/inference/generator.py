@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gemmazero.errors import UsageError
+from gemmazero.inference.compiled_token import CompiledToken
 from gemmazero.inference.one_token import OneToken
 from gemmazero.inference.sampling import Sampler
 from gemmazero.model.cache import Cache
@@ -19,11 +20,13 @@ class Generator:
 
     Args:
         model: put into evaluation mode.
+        compile: single tokens are read by machine code that is made for the model, which takes a minute at first.
     """
 
-    def __init__(self, model: Gemma) -> None:
+    def __init__(self, model: Gemma, *, compile: bool = False) -> None:
         self.model = model.eval()
-        self._one_token = OneToken(model) if model.device.type == "cpu" else None
+        self._compiled_token = CompiledToken(model) if compile else None
+        self._one_token = OneToken(model) if model.device.type == "cpu" and not compile else None
         self.context: int = model.config.max_position_embeddings
 
     def stream(
@@ -55,6 +58,7 @@ class Generator:
 
         Raises:
             UsageError: a prompt is longer than the model's context.
+            CompilationError: there is no compiler.
         """
         rows = [list(prompt) for prompt in prompts]
         longest = max(map(len, rows))
@@ -65,11 +69,12 @@ class Generator:
             )
         limits = [min(len(row) + max_tokens, self.context) for row in rows]
         going = [len(row) < limit for row, limit in zip(rows, limits, strict=True)]
+        positions = longest + max(limit - len(row) for row, limit in zip(rows, limits, strict=True))
         if cache is None:
             cache = self.empty_cache([longest - len(row) for row in rows])
         unread = torch.tensor([[0] * (longest - len(row)) + row for row in rows])[:, cache.length :]
         while any(going):
-            drawn = sampler(self._read(unread, cache), rows, generators)
+            drawn = sampler(self._read(unread, cache, positions), rows, generators)
             step = [new if goes else None for new, goes in zip(drawn.tolist(), going, strict=True)]
             for index, new in enumerate(step):
                 if new is not None:
@@ -83,9 +88,11 @@ class Generator:
         return Cache(self.model.config, torch.tensor(padding, device=self.model.device) if any(padding) else None)
 
     @torch.inference_mode()
-    def _read(self, ids: Tensor, cache: Cache) -> Tensor:
-        """(B, T) → (B, V): what comes after the last position."""
+    def _read(self, ids: Tensor, cache: Cache, positions: int) -> Tensor:
+        """(B, T) → (B, V): what comes after the last position; the cache will hold ``positions`` at most."""
         ids = ids.to(self.model.device)
+        if self._compiled_token is not None and ids.shape[1] == 1 and cache.length:
+            return self._compiled_token(ids, cache, positions)
         if self._one_token is not None and ids.shape == (1, 1) and cache.padding is None:
             return self._one_token(ids, cache)
         for start in range(0, ids.shape[1], _PREFILL_CHUNK):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gemmazero.config import ModelConfig
-from gemmazero.model.cache import LayerCache
+from gemmazero.model.cache import Memory
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight, in_blocks, with_block_before
@@ -30,7 +30,7 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.has_qk_norm = config.is_gemma3
 
-    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: Memory | None) -> Tensor:
         """With a cache, what is seen may lie in it."""
         queries, keys, values = (
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, T, K)
@@ -60,7 +60,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, softcap:
     """
     if sight.block is not None:
         return _attend_in_blocks(queries, keys, values, sight, softcap)
-    if softcap is None and queries.is_cuda:
+    if softcap is None and queries.is_cuda and queries.shape[2] > 1:
         return _attend_fused(queries, keys, values, sight)
     batch, heads, time, head_dim = queries.shape
     groups = keys.shape[1]

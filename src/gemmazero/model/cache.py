@@ -1,11 +1,22 @@
 """What each layer remembers while decoding: everything, or only its window."""
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from gemmazero.config import ModelConfig
 
 _FIRST_CAPACITY = 256
+
+
+class Memory(Protocol):
+    """What one layer remembers."""
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add new positions, (B, G, T, K); returns keys and values that they may look at, (B, G, S, K)."""
+        ...
 
 
 class LayerCache:
@@ -22,24 +33,52 @@ class LayerCache:
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add T new positions; returns what they can see: up to ``window - 1`` earlier positions, then themselves."""
-        new = keys.shape[2]
-        kept = self._end if self.window is None else min(self._end, self.window - 1)
+        new, kept = keys.shape[2], self._kept()
         if self._end + new > self._keys.shape[2]:
-            self._move(kept, keys, values)
+            self._move(kept, keys, max(2 * (kept + new), _FIRST_CAPACITY))
         self._keys.narrow(2, self._end, new).copy_(keys)
         self._values.narrow(2, self._end, new).copy_(values)
         start, self._end = self._end - kept, self._end + new
         return self._keys.narrow(2, start, kept + new), self._values.narrow(2, start, kept + new)
 
-    def _move(self, kept: int, keys: Tensor, values: Tensor) -> None:
-        """Carry the last ``kept`` positions to the front of a buffer with room for at least as much again."""
-        batch, groups, new, head_dim = keys.shape
-        capacity = max(2 * (kept + new), _FIRST_CAPACITY)
-        buffers = keys.new_empty(batch, groups, capacity, head_dim), values.new_empty(batch, groups, capacity, head_dim)
+    def slot(self, positions: int) -> "Slot":
+        """The place of the next position, for somebody else to fill, in a cache that was appended to before.
+
+        Args:
+            positions: that the cache will hold at most; as long as they are fewer than the next power of two, every
+                slot is one of the same buffers of the same size.
+        """
+        kept, capacity = self._kept(), max(_FIRST_CAPACITY, _power_of_two(positions))
+        if self.window is not None:
+            capacity = min(capacity, max(_FIRST_CAPACITY, 2 * _power_of_two(self.window)))
+        if capacity != self._keys.shape[2] or self._end == capacity:
+            self._move(kept, self._keys, capacity)
+        self._end += 1
+        return Slot(self._keys, self._values, first=self._end - 1 - kept, last=self._end - 1)
+
+    def _kept(self) -> int:
+        """How many of the positions so far the next one sees."""
+        return self._end if self.window is None else min(self._end, self.window - 1)
+
+    def _move(self, kept: int, like: Tensor, capacity: int) -> None:
+        """Carry the last ``kept`` positions to the front of buffers of ``capacity``; nothing in them is not finite."""
+        batch, groups, _, head_dim = like.shape
+        before = [buffer[:, :, self._end - kept : self._end].clone() for buffer in (self._keys, self._values)]
+        if capacity != self._keys.shape[2]:
+            self._keys, self._values = (like.new_zeros(batch, groups, capacity, head_dim) for _ in before)
         if kept:
-            buffers[0][:, :, :kept] = self._keys[:, :, self._end - kept : self._end]
-            buffers[1][:, :, :kept] = self._values[:, :, self._end - kept : self._end]
-        (self._keys, self._values), self._end = buffers, kept
+            self._keys[:, :, :kept], self._values[:, :, :kept] = before
+        self._end = kept
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a layer's buffers: (B, G, capacity, K) each, of which ``first`` to ``last`` are seen from ``last``."""
+
+    keys: Tensor
+    values: Tensor
+    first: int
+    last: int
 
 
 class Cache:
@@ -56,3 +95,8 @@ class Cache:
         self.layers = [
             LayerCache(config.sliding_window if kind == "sliding_attention" else None) for kind in config.layer_types
         ]
+
+
+def _power_of_two(size: int) -> int:
+    """The smallest that is no smaller."""
+    return 1 << (size - 1).bit_length()

@@ -1,22 +1,19 @@
 """A model's blocks as machine code, made for the machine that trains them."""
 
 import functools
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from gemmazero.errors import CompilationError
-from gemmazero.model.cache import LayerCache
+from gemmazero.model.cache import Memory
 from gemmazero.model.gemma import through_block
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight
 
 
 def through_compiled_block(
-    block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerCache | None
+    block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: Memory | None
 ) -> Tensor:
     """What ``through_block`` does, rounded otherwise; the first call with a shape compiles, which takes a minute.
 
@@ -24,30 +21,6 @@ def through_compiled_block(
     not be the same each time.
     """
     return _compiled()(block, x, rotation, sight, cache)
-
-
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Where blocks may be compiled: no wish to stop reaches the compiler, as Ctrl-C does all programs of a terminal.
-
-    This thread does not hear it either: another one does, or this one at the end.
-
-    Raises CompilationError where something cannot be compiled.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
-    try:
-        yield
-    except RuntimeError as error:
-        from torch._dynamo.exc import BackendCompilerFailed
-
-        if not isinstance(error, BackendCompilerFailed):
-            raise
-        reason = str(error).partition("\n")[0]
-        raise CompilationError(
-            f"cannot compile: {reason}", "install g++; --no-compile goes on without, rounded otherwise"
-        ) from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @functools.cache

@@ -12,7 +12,8 @@ from torch.nn import utils
 from gemmazero.config import TrainConfig
 from gemmazero.data.feed import Feed
 from gemmazero.model.gemma import Gemma, through_block
-from gemmazero.training.compiling import compiling, through_compiled_block
+from gemmazero.runtime import compiling
+from gemmazero.training.compiling import through_compiled_block
 from gemmazero.training.events import Stepped
 from gemmazero.training.loss import next_token_loss
 from gemmazero.training.optimizer import Optimizer, learning_rate_at
