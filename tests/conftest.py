@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from hub_server.server import serving
 from hub_world import World
@@ -12,6 +13,9 @@ from tiny_run import prepare_data, write_preset
 
 # A suite that runs in the background begins with Ctrl-C ignored, and its children would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A thread that waits for another spins, and the cores are all taken by the suite's other process.
+torch.set_num_threads(1)
 
 
 @pytest.fixture
