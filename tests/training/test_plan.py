@@ -6,7 +6,7 @@ import pytest
 import gemmazero
 from gemmazero.data.prepare import default_folder
 from gemmazero.errors import UsageError
-from program import Program
+from program import run_forked
 from tiny_run import MODEL, SETTINGS
 
 KEYS = {
@@ -19,10 +19,11 @@ ARGUMENTS = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.i
 
 
 def test_dry_run_prints_one_object_with_stable_keys_and_writes_nothing(
-    gemmazero: Program, tiny_data: Path, tiny_preset: Path, tmp_path: Path
+    tiny_data: Path, tiny_preset: Path, tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    done = gemmazero("train", "--preset", tiny_preset, "--data", tiny_data, "--dry-run", "--json", *ARGUMENTS)
+    command = ["train", "--preset", tiny_preset, "--data", tiny_data, "--dry-run", "--json", *ARGUMENTS]
+    done = run_forked(tmp_path, *command)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert (plan.keys(), plan["memory"].keys()) == (KEYS, PARTS)

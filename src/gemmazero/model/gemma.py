@@ -81,7 +81,9 @@ class Decoder(nn.Module):
         self.gradient_checkpointing = False
         self.through = through_block
         self.fuses = False
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Not drawn: a model is initialized or loaded later, and to draw on its meta device torch imports its compiler.
+        vectors = torch.zeros(config.vocab_size, config.hidden_size)
+        self.embed_tokens: nn.Embedding = nn.Embedding.from_pretrained(vectors, freeze=False)  # type: ignore[no-untyped-call]
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
