@@ -23,8 +23,8 @@ def set_compiled(decoder: Decoder, device: torch.device, *, compiled: bool) -> N
 def has_room_for_tiles(device: torch.device, head_dim: int) -> bool:
     """Whether this GPU's FlexAttention takes heads of such a size.
 
-    Torch has kernels for 16 numbers on; a T4 is left out. They keep tiles of queries, keys and values in the memory that
-    a block of threads shares: for heads of 256 148 KiB, as torch 2.13 compiles them for a card that has but 99.
+    Torch has kernels for 16 numbers on; a T4 is left out. They keep tiles of queries, keys and values in memory that a
+    block of threads shares: for heads of 256 148 KiB, as torch 2.13 compiles them for a card that has but 99.
     """
     card = torch.cuda.get_device_properties(device)
     most = 256 if getattr(card, "shared_memory_per_block_optin", 0) > _DESKTOP_SHARED_MEMORY else 128
