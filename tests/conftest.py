@@ -18,6 +18,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What needs a CUDA device is passed over, with this reason, where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device here")
+
+
 @pytest.fixture
 def gemmazero(tmp_path: Path) -> Program:
     """Runs ``gemmazero …`` in ``tmp_path``."""

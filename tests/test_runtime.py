@@ -10,6 +10,13 @@ from gemmazero.errors import UsageError
 from gemmazero.runtime import available_cores, choose_device, require_memory, set_up
 
 
+def test_float32_is_float32() -> None:
+    """Not TF32, whatever the program around it has asked torch for."""
+    torch.set_float32_matmul_precision("high")
+    set_up(torch.get_num_threads())
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_set_up_uses_the_threads_it_is_told() -> None:
     before = torch.get_num_threads()
     try:

@@ -9,6 +9,7 @@ from gemmazero.model.cache import Memory
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight, in_blocks, with_block_before
+from gemmazero.model.tiles import attend_in_tiles
 
 
 class Attention(nn.Module):
@@ -58,6 +59,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, softcap:
     Returns:
         (B, H, T, K)
     """
+    if sight.tiles is not None:
+        return attend_in_tiles(queries, keys, values, sight.tiles, softcap)
     if sight.block is not None:
         return _attend_in_blocks(queries, keys, values, sight, softcap)
     if softcap is None and queries.is_cuda and queries.shape[2] > 1:

@@ -71,7 +71,8 @@ class Decoder(nn.Module):
     """Embedding, blocks, final norm.
 
     While it is trained, ``gradient_checkpointing`` recomputes each block in the backward pass, and ``through`` is what
-    carries the stream through a block: ``through_block``, or the same compiled.
+    carries the stream through a block: ``through_block``, or the same compiled; ``fuses`` where that makes
+    a kernel of FlexAttention.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -79,6 +80,7 @@ class Decoder(nn.Module):
         self.config = config
         self.gradient_checkpointing = False
         self.through = through_block
+        self.fuses = False
         # Not drawn: a model is initialized or loaded later, and to draw on its meta device torch imports its compiler.
         vectors = torch.zeros(config.vocab_size, config.hidden_size)
         self.embed_tokens: nn.Embedding = nn.Embedding.from_pretrained(vectors, freeze=False)  # type: ignore[no-untyped-call]
@@ -109,7 +111,7 @@ class Decoder(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """int64 (B, T) → (B, T, D): their vectors · √D, which is rounded to the weights' dtype."""
         vectors: Tensor = self.embed_tokens(ids)
-        return vectors * torch.tensor(self.config.hidden_size**0.5, dtype=vectors.dtype).to(ids.device)
+        return vectors * torch.full((), self.config.hidden_size**0.5, dtype=vectors.dtype, device=ids.device)
 
     def rotation(self, kind: LayerType, positions: Tensor, dtype: torch.dtype) -> Rotation:
         """How every layer of one kind turns its queries and keys at ``positions``, (T) or (B, T)."""
@@ -134,7 +136,10 @@ class Decoder(nn.Module):
         if documents is not None:
             real = positions_within(documents)
         window = config.sliding_window if slides else None
-        seen = sight(positions, window, padding, documents, has_cache=cache is not None, rows=rows)
+        seen = sight(
+            positions, window, padding, documents, has_cache=cache is not None, rows=rows,
+            is_capped=config.attn_logit_softcapping is not None, fuses=self.fuses and self.training,
+        )  # fmt: skip
         return self.rotation(kind, real, dtype), seen
 
 

@@ -7,9 +7,28 @@ import torch
 from torch import Tensor, nn
 
 from gemmazero.model.cache import Memory
-from gemmazero.model.gemma import through_block
+from gemmazero.model.gemma import Decoder, through_block
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight
+
+_DESKTOP_SHARED_MEMORY = 101_376  # bytes that a block of threads may take: capabilities 8.6, 8.9 and 12.0
+
+
+def set_compiled(decoder: Decoder, device: torch.device, *, compiled: bool) -> None:
+    """Let the blocks of ``decoder`` be compiled for ``device`` while it is trained, or be as they are."""
+    decoder.through = through_compiled_block if compiled else through_block
+    decoder.fuses = compiled and device.type == "cuda" and has_room_for_tiles(device, decoder.config.head_dim)
+
+
+def has_room_for_tiles(device: torch.device, head_dim: int) -> bool:
+    """Whether this GPU's FlexAttention takes heads of such a size.
+
+    Torch has kernels for 16 numbers on; a T4 is left out. They keep tiles of queries, keys and values in memory that a
+    block of threads shares: for heads of 256 148 KiB, as torch 2.13 compiles them for a card that has but 99.
+    """
+    card = torch.cuda.get_device_properties(device)
+    most = 256 if getattr(card, "shared_memory_per_block_optin", 0) > _DESKTOP_SHARED_MEMORY else 128
+    return card.major >= 8 and 16 <= head_dim <= most
 
 
 def through_compiled_block(

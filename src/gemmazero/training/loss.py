@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CHUNK_BYTES = 64 * 2**20  # of float32 logits in a chunk; a few tensors of that size exist at once
+CHUNK_BYTES, CHUNK_BYTES_ON_GPU = 64 * 2**20, 512 * 2**20
+"""Of float32 logits in a chunk; a few tensors of that size exist at once. Each chunk reads the output matrix anew, and
+adds to its gradient, which takes a GPU longer than the products of few rows."""
 _ALIGNMENT = 64  # ids: rows of logits that begin anywhere are multiplied at two thirds of the speed
 
 
@@ -34,6 +36,11 @@ def next_token_loss(
     return loss, nats.detach()
 
 
+def chunk_bytes(device: str) -> int:
+    """Of the float32 logits that are there at once, on a device of this type."""
+    return CHUNK_BYTES_ON_GPU if device == "cuda" else CHUNK_BYTES
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -42,7 +49,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         device, vocabulary = hidden.device.type, len(weight)
         narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         narrow_hidden, padded = hidden.to(narrow), _padded(weight.to(narrow))
-        size = max(1, CHUNK_BYTES // (4 * len(padded)))
+        size = max(1, chunk_bytes(device) // (4 * len(padded)))
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(padded, dtype=torch.float32)
         nats = torch.zeros((), dtype=torch.float64 if device == "cpu" else torch.float32, device=hidden.device)
