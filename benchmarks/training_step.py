@@ -101,6 +101,8 @@ def main() -> None:
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--micro-batch", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.memory_cap and options.device != "cuda":
+        parser.error("--memory-cap is for --device cuda")
     options.shape = options.shape or ("270m" if options.device == "cuda" else "b18")
     if options.contender:
         print(json.dumps(measure(options.contender, task(options), options.memory_cap)))

@@ -55,7 +55,7 @@ def test_compiled_tiles_give_the_gradients_of_a_cpu(
         torch._dynamo.reset()
         model = make_model(config=config).to("cuda")
         model.model.gradient_checkpointing = checkpointing
-        set_compiled(model.model, torch.device("cuda"), compiled=True)
+        set_compiled(model.model, torch.device("cuda"), is_compiled=True)
         loss, found = gradients(model, ids.cuda(), precision=precision, has_documents=has_documents)
         assert loss == pytest.approx(expected, rel=tolerance)
         assert (found - right).norm() < tolerance * right.norm()
@@ -101,7 +101,7 @@ def peak(length: int, window: int) -> int:
         LONG, max_position_embeddings=length, sliding_window=window, layer_types=("sliding_attention",) * 2
     )
     model = make_model(config=config).to("cuda")
-    set_compiled(model.model, torch.device("cuda"), compiled=True)
+    set_compiled(model.model, torch.device("cuda"), is_compiled=True)
     ids = torch.zeros(1, length, dtype=torch.int64, device="cuda")
     for _ in range(2):
         torch.cuda.reset_peak_memory_stats()

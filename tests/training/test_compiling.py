@@ -86,11 +86,11 @@ def test_tiles_are_for_cards_and_heads_that_have_room_for_them(
     device = torch.device("cuda")
     assert [size for size in (8, 16, 64, 128, 256, 512) if has_room_for_tiles(device, size)] == sizes
     decoder = make_model().model
-    set_compiled(decoder, device, compiled=True)
+    set_compiled(decoder, device, is_compiled=True)
     assert (decoder.fuses, decoder.through) == (bool(sizes), through_compiled_block)
-    set_compiled(decoder, device, compiled=False)
+    set_compiled(decoder, device, is_compiled=False)
     assert (decoder.fuses, decoder.through) == (False, through_block)
-    set_compiled(decoder, torch.device("cpu"), compiled=True)
+    set_compiled(decoder, torch.device("cpu"), is_compiled=True)
     assert not decoder.fuses
 
 
@@ -237,6 +237,9 @@ def test_run_that_cannot_be_compiled_does_without_from_its_beginning_and_says_so
     assert process.returncode == 0, talk
     assert "warning: cannot compile: InvalidCxxCompiler" in talk
     assert "; the run goes on without\n" in talk
+    with started(tmp_path, *words, "--out", "planned", "--dry-run") as process:
+        _, talk = process.communicate()
+    assert process.returncode == 0, talk
     assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["compile"] is False
     finished(tmp_path, *words, "--no-compile", "--out", "eager")
     assert differences(outcome(tmp_path / "run"), outcome(tmp_path / "eager")) == []
@@ -244,5 +247,5 @@ def test_run_that_cannot_be_compiled_does_without_from_its_beginning_and_says_so
         _, talk = process.communicate()
     assert process.returncode == 1, "never otherwise than it began"
     assert "error: cannot compile: InvalidCxxCompiler" in talk
-    assert talk.endswith("hint: install g++; --no-compile goes on without, rounded otherwise\n")
+    assert talk.endswith("hint: install g++, for a GPU also Triton; --no-compile goes on without, rounded otherwise\n")
     finished(tmp_path, "resume", "compiled", "--steps", "3", "--no-compile")

@@ -13,6 +13,7 @@ KEYS = {
     "run", "preset", "device", "precision", "threads", "batch_size", "micro_batch_size", "sequence_length",
     "parameters", "vocabulary", "vocabulary_is_assumed", "steps", "tokens", "flops", "memory", "memory_free",
     "checkpoint_bytes", "data_bytes", "disk_bytes", "seconds_per_step", "seconds", "tokens_per_second", "mfu", "fits",
+    "uncompiled_because",
 }  # fmt: skip
 PARTS = {"process", "parameters", "gradients", "optimizer", "activations", "logits", "total"}
 ARGUMENTS = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]

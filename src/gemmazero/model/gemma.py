@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gemmazero.config import LayerType, ModelConfig
 from gemmazero.model.attention import Attention
-from gemmazero.model.cache import Cache, Memory
+from gemmazero.model.cache import Cache, LayerMemory
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight, positions_within, sight
@@ -156,14 +156,14 @@ class Block(nn.Module):
         self.mlp = GatedMLP(config)
         self.post_feedforward_layernorm = RMSNorm(width, eps)
 
-    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerMemory | None) -> Tensor:
         """Under autocast the stream ``x`` stays in float32; only the matrix products are narrow."""
         x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, sight, cache))
         update: Tensor = self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         return x + update
 
 
-def through_block(block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: Memory | None) -> Tensor:
+def through_block(block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerMemory | None) -> Tensor:
     """(B, T, D) → (B, T, D): the block, called."""
     out: Tensor = block(x, rotation, sight, cache)
     return out

@@ -6,18 +6,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gemmazero.model.cache import Memory
+from gemmazero.model.cache import LayerMemory
 from gemmazero.model.gemma import Decoder, through_block
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight
+from gemmazero.runtime import compiled
 
 _DESKTOP_SHARED_MEMORY = 101_376  # bytes that a block of threads may take: capabilities 8.6, 8.9 and 12.0
 
 
-def set_compiled(decoder: Decoder, device: torch.device, *, compiled: bool) -> None:
+def set_compiled(decoder: Decoder, device: torch.device, *, is_compiled: bool) -> None:
     """Let the blocks of ``decoder`` be compiled for ``device`` while it is trained, or be as they are."""
-    decoder.through = through_compiled_block if compiled else through_block
-    decoder.fuses = compiled and device.type == "cuda" and has_room_for_tiles(device, decoder.config.head_dim)
+    decoder.through = through_compiled_block if is_compiled else through_block
+    decoder.fuses = is_compiled and device.type == "cuda" and has_room_for_tiles(device, decoder.config.head_dim)
 
 
 def has_room_for_tiles(device: torch.device, head_dim: int) -> bool:
@@ -32,7 +33,7 @@ def has_room_for_tiles(device: torch.device, head_dim: int) -> bool:
 
 
 def through_compiled_block(
-    block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: Memory | None
+    block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerMemory | None
 ) -> Tensor:
     """What ``through_block`` does, rounded otherwise; the first call with a shape compiles, which takes a minute.
 
@@ -44,9 +45,4 @@ def through_compiled_block(
 
 @functools.cache
 def _compiled() -> Callable[..., Tensor]:
-    """Every shape has a code of its own.
-
-    One for any shape would round differently, and come into use in the middle of a run: after another number of steps
-    in a run that goes on than in the run that was never stopped.
-    """
-    return torch.compile(through_block, dynamic=False)
+    return compiled(through_block)

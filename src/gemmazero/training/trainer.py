@@ -84,7 +84,7 @@ class Trainer:
         self._curve_steps = curve_steps or config.steps
         self._least_seconds = step_flops(model.config, config) / flops_ceiling if flops_ceiling else None
         model.model.gradient_checkpointing = config.gradient_checkpointing
-        set_compiled(model.model, device, compiled=bool(config.compile))
+        set_compiled(model.model, device, is_compiled=bool(config.compile))
         model.train()
 
     def attempt(self) -> Attempt:
@@ -131,7 +131,7 @@ class Trainer:
     def stop_compiling(self) -> None:
         """Take the blocks as they are from now on, which rounds otherwise."""
         self.config = replace(self.config, compile=False)
-        set_compiled(self.model.model, self.device, compiled=False)
+        set_compiled(self.model.model, self.device, is_compiled=False)
 
     def skip(self, attempt: Attempt) -> None:
         """Learn nothing from the batch of ``attempt``, nor let it lower the loss scale, and go on to the next."""
@@ -173,7 +173,7 @@ class Trainer:
         norm = utils.get_total_norm(gradients)
         if self.config.clip_norm:
             utils.clip_grads_with_norm_(self.optimizer.parameters, self.config.clip_norm, norm)
-        total, gradient_norm = torch.stack((nats, norm)).tolist()  # the one moment of a step that waits for a GPU
+        total, gradient_norm = torch.stack((nats, norm)).tolist()  # a GPU is waited for, as in fp16 for its scale
         return total / count, gradient_norm
 
     def state_dict(self) -> dict[str, Any]:
