@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: demo test test-slow test-mutations test-crash test-hub lint docs clean
+.PHONY: demo test test-slow test-gpu test-mutations test-crash test-hub lint docs clean
 
 demo: $(VENV)/installed
 	rm -rf demo
@@ -16,6 +16,9 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m gpu
 
 test-mutations: $(VENV)/installed-dev
 	$(BIN)/python tests/mutations.py

@@ -12,6 +12,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -101,14 +102,20 @@ def trained(case: dict[str, Any]) -> dict[str, float]:
     """What the run takes."""
     import torch
 
-    from gemmazero.training.events import Stepped, Validated
+    from gemmazero.training.events import Finished, Stepped, Validated
     from gemmazero.training.throughput import memory_bytes
 
-    events = [event for event in training(case) if isinstance(event, Stepped | Validated)]
+    seconds, last = 0.0, time.perf_counter()
+    for event in training(case):
+        if isinstance(event, Stepped | Validated):
+            seconds += event.seconds
+        elif isinstance(event, Finished):  # before it the whole validation split was scored
+            seconds += time.perf_counter() - last
+        last = time.perf_counter()
     disk = sum(file.stat().st_size for file in Path(case["out"]).glob("checkpoints/*/**/*") if file.is_file())
     return {
         "memory_megabytes": memory_bytes(torch.device(case["device"])),
-        "seconds": sum(event.seconds for event in events),
+        "seconds": seconds,
         "disk_megabytes": disk,
     }
 

@@ -8,6 +8,15 @@ from results import FOLDER
 BENCHMARKS = {
     "training_step_b18": ("A training step, 18.6 M parameters", "training_step.py"),
     "training_step_270m": ("A training step, the 270m shape", "training_step.py --shape 270m"),
+    "training_step_270m_cuda": ("A training step on CUDA, the 270m shape", "training_step.py --device cuda"),
+    "training_step_270m_cuda_262144": (
+        "A training step on CUDA, the 270m shape with Gemma's 262,144 tokens",
+        "training_step.py --device cuda --vocabulary 262144",
+    ),
+    "training_memory_270m_16gb": (
+        "What fits into 16 GB, the 270m shape at 1,024 tokens",
+        "training_step.py --device cuda --memory-cap 16",
+    ),
     "shakespeare": ("Tiny Shakespeare by the byte, beside nanoGPT", "shakespeare.py TEXT --nanogpt FOLDER"),
     "optimizers": ("Three optimizers on the same stories", "optimizers.py STORIES"),
     "decoding_b18": ("Decoding one sequence, 18.6 M parameters", "decoding.py"),
@@ -30,7 +39,8 @@ def main() -> None:
     for name, (title, command) in BENCHMARKS.items():
         print(f"\n## {title}\n\n`python benchmarks/{command}`\n")
         file = FOLDER / f"{name}.json"
-        print(table(json.loads(file.read_text())) if file.exists() else "Not measured yet.")
+        missing = "Not measured yet: there was no GPU at hand." if "--device cuda" in command else "Not measured yet."
+        print(table(json.loads(file.read_text())) if file.exists() else missing)
 
 
 def table(record: dict[str, Any]) -> str:

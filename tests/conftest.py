@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from hub_server.server import serving
 from hub_world import World
@@ -12,6 +13,15 @@ from tiny_run import prepare_data, write_preset
 
 # A suite that runs in the background begins with Ctrl-C ignored, and its children would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A thread that waits for another spins, and the cores are all taken by the suite's other process.
+torch.set_num_threads(1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What needs a CUDA device is passed over, with this reason, where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device here")
 
 
 @pytest.fixture

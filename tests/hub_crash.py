@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forked import Player
 from hub_server.faults import Fault
-from hub_server.player import Player
 from hub_server.server import TOKEN, Account, serving
 from hub_world import REPO, World, difference_of
 from stock_loader import StockLoader, stock_loader

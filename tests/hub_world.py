@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hub_server.player import Ended, Player, ask, play
+from forked import Ended, Player, ask, play
 from hub_server.server import TOKEN, HubServer
 from hub_server.store import Repo
 from outcome import differences, outcome
@@ -57,7 +57,7 @@ class World:
 
     def ask(self, program: str, token: str = TOKEN, **variables: str) -> Any:
         """What ``program`` leaves in ``answer``."""
-        return ask(self.folder, self.hub.environment(self.folder / "home", token=token, **variables), program)
+        return ask(self.folder, self.hub.environment(self.folder / "home", token=token, **variables), program)[0]
 
     def lose_the_machine(self) -> None:
         """All that is on its disk: the run, and the Hub's cache."""

@@ -4,19 +4,19 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from forked import ask
+
 _PROGRAM = """
-import json, sys
 from pathlib import Path
 from gemmazero.config import PrepareConfig
 from gemmazero.data.prepare import prepare
@@ -26,7 +26,6 @@ try:
     answer = {{"value": {expression}}}
 except GemmaZeroError as error:
     answer = {{"error": error.message, "hint": error.hint, "kind": getattr(error, "kind", "")}}
-print(json.dumps(answer))
 """
 COMMIT = hashlib.sha1(b"the only commit").hexdigest()
 
@@ -56,10 +55,9 @@ class LoopbackHub:
         ``{"error": message, "hint": hint, "kind": kind}``.
         """
         program = _PROGRAM.format(expression=expression)
-        environment = os.environ | self.environment(home) | variables
-        child = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-        assert child.returncode == 0, child.stderr
-        return json.loads(child.stdout) | {"stderr": child.stderr}
+        with TemporaryDirectory() as folder:
+            answer, written = ask(Path(folder), os.environ | self.environment(home) | variables, program)
+        return answer | {"written": written}
 
     def environment(self, home: Path) -> dict[str, str]:
         """What makes a child process take this for the Hub."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from forked import Streams, settle_in
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.storage.model_folder import load_model
-from hub_server.player import settle_in
 from hub_server.server import HubServer
 from hub_server.store import RefusedError, Repo
 
@@ -94,7 +94,7 @@ def _by_us(files: dict[str, bytes]) -> tuple[list[int], torch.Tensor]:
 
 
 def _load(connection: "Connection[Any, Any]", folder: str, environment: dict[str, str]) -> None:
-    settle_in(folder, environment, f"{folder}/output.txt")
+    settle_in(folder, environment, Streams(output=f"{folder}/output.txt", errors=f"{folder}/output.txt"))
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)

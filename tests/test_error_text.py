@@ -1,6 +1,9 @@
-"""What a GemmaZeroError quotes is hostile: it is shown without harm to a terminal or a log."""
+"""What a GemmaZeroError quotes is hostile: it is shown without harm to a terminal or a log. What others call memory."""
 
-from gemmazero.errors import LONGEST_MESSAGE, GemmaZeroError
+import pytest
+import torch
+
+from gemmazero.errors import LONGEST_MESSAGE, GemmaZeroError, is_out_of_memory
 
 
 def test_message_is_one_line_of_printable_characters() -> None:
@@ -15,3 +18,18 @@ def test_long_message_keeps_its_two_ends() -> None:
     assert error.message.endswith("xxx is too long")
     assert len(error.message) == LONGEST_MESSAGE + 3
     assert GemmaZeroError("x" * LONGEST_MESSAGE).message == "x" * LONGEST_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_refused_memory_is_known_by_all_its_names(error: BaseException) -> None:
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))

@@ -14,7 +14,7 @@ from gemmazero.data.prepare import prepare
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.storage.model_folder import save_model
 from gemmazero.training.settings import Request
-from program import run
+from program import run_forked
 from tiny_run import SETTINGS, make_model, prepare_data, train, write_preset, write_text
 
 TRAIN = "train --preset tiny.json --data animals --out new --steps 2 --warmup-steps 0 --sequence-length 16"
@@ -126,7 +126,7 @@ def check_told(done: "subprocess.CompletedProcess[str]", message: str = "", hint
 @pytest.mark.parametrize("case", CASES)
 def test_error_is_told_with_a_hint_and_leaves_nothing_behind(case: Case, world: Path) -> None:
     before = contents(world)
-    done = run(world, *case.command.split())
+    done = run_forked(world, *case.command.split())
     check_told(done, case.message, case.hint, case.code)
     assert contents(world) == before
 
@@ -167,7 +167,7 @@ WRITING = ["prepare animals.jsonl --tokenizer bytes --out", training("--out"), "
 @pytest.mark.parametrize("command", WRITING)
 def test_full_disk_is_told_and_holds_nothing_half_written(command: str, world: Path, small_disk: Path) -> None:
     before = contents(world)
-    done = run(world, *command.split(), small_disk / "new")
+    done = run_forked(world, *command.split(), small_disk / "new")
     check_told(done, "disk", "space")
     left = {path.name for path in small_disk.rglob("*") if path.is_file()}
     assert left <= {"run.json", "metrics.jsonl"}, "what a run may have before its first checkpoint"
@@ -178,7 +178,7 @@ def test_full_disk_does_not_harm_a_conversation_saved_before(world: Path, small_
     (small_disk / "talk.json").write_text("precious")
     (small_disk / "filler").write_bytes(bytes(8 * 1024))
     talk = f"/system {'x' * 9000}\n/save {small_disk}/talk.json\n"  # more than there is room for
-    done = run(world, "chat", "--model", "model", input=talk)
+    done = run_forked(world, "chat", "--model", "model", input=talk)
     assert "Traceback" not in done.stderr
     assert "error: " in done.stderr
     assert "hint: " in done.stderr
@@ -189,7 +189,7 @@ def test_full_disk_does_not_harm_a_conversation_saved_before(world: Path, small_
 @pytest.mark.parametrize("command", WRITING[:2])
 def test_read_only_disk_is_told(command: str, world: Path, read_only_disk: Path) -> None:
     before = contents(world)
-    check_told(run(world, *command.split(), read_only_disk / "new"), str(read_only_disk))
+    check_told(run_forked(world, *command.split(), read_only_disk / "new"), str(read_only_disk))
     assert contents(world) == before
 
 
@@ -197,7 +197,12 @@ def test_read_only_disk_is_told(command: str, world: Path, read_only_disk: Path)
 
 
 @pytest.mark.parametrize(
-    "command", ["prepare animals.jsonl --tokenizer bytes --out new", "eval run", "generate Once --model model"]
+    "command",
+    [
+        "prepare animals.jsonl --tokenizer bytes --out new",
+        pytest.param("eval run", marks=pytest.mark.slow),  # as the others, and as tests/cli/test_evaluate.py
+        "generate Once --model model",
+    ],
 )
 def test_closed_pipe_ends_quietly(command: str, world: Path, tmp_path: Path) -> None:
     reader, writer = os.pipe()

@@ -13,6 +13,7 @@ from hostile.feeding import GROWTH_BYTES, Fed
 from hostile.fuzz import TARGETS
 from hostile.world import make_world
 
+pytestmark = pytest.mark.timeout(900)  # for the sake of a busy machine
 LONGEST_MESSAGE = 2000
 SAMPLE = 140
 PROCESSES = 2

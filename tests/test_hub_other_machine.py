@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub_server.player import Player
+from forked import Player
 from hub_world import HEAVY, REPO, World, difference_of
 from tiny_run import SETTINGS, write_text
 

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from gemmazero.training.events import Event, Finished, Resumed, Stepped
 from gemmazero.training.precision import Precision
 from gemmazero.training.trainer import Trainer
 from outcome import differences, outcome
-from program import Program
+from program import run_forked
 from tiny_run import SETTINGS, prepare_data
 
 CONFIG = SETTINGS | {"batch_size": 8, "micro_batch_size": 3, "validation_tokens": 48}
@@ -26,18 +26,26 @@ STRAIGHT = [
     "stepped6", "validated6", "saved6", "finished6",
 ]  # fmt: skip
 PRECISIONS, OPTIMIZERS = ("fp32", "bf16"), ("adamw", "adamw8bit", "muon")
-VARIANTS = [
-    pytest.param(
-        {"precision": precision, "optimizer": optimizer, "micro_batch_size": micro, "gradient_checkpointing": frugal},
-        id=f"{precision}-{optimizer}-micro{micro}{'-checkpointing' * frugal}",
-    )
+VARIANTS = {
+    f"{precision}-{optimizer}-micro{micro}{'-checkpointing' * frugal}": {
+        "precision": precision, "optimizer": optimizer, "micro_batch_size": micro, "gradient_checkpointing": frugal,
+    }
     for precision, optimizer, micro, frugal in itertools.product(PRECISIONS, OPTIMIZERS, (3, 8), (False, True))
-]
-OFTEN = (
-    "fp32-adamw-micro3",
-    "fp32-muon-micro3",
-    "bf16-adamw8bit-micro3-checkpointing",
-)  # the others in `make test-slow`
+}  # fmt: skip
+PAIRS = (  # each value of a setting with each value of any other; all combinations in `make test-slow`
+    "fp32-adamw-micro3", "fp32-adamw8bit-micro8", "fp32-muon-micro3-checkpointing",
+    "bf16-adamw-micro8-checkpointing", "bf16-adamw8bit-micro3-checkpointing", "bf16-muon-micro8",
+)  # fmt: skip
+OFTEN = ("fp32-adamw-micro3", "bf16-adamw8bit-micro3-checkpointing")
+
+
+def variants(names: Sequence[str]) -> list[Any]:
+    """All of them as parameters; those that are not named are slow."""
+    return [
+        pytest.param(settings, id=name, marks=() if name in names else pytest.mark.slow)
+        for name, settings in VARIANTS.items()
+    ]
+
 
 Run = Callable[[dict[str, Any]], gemmazero.Training]
 Straight = Callable[[dict[str, Any]], dict[str, Any]]
@@ -109,7 +117,7 @@ def one_session_an_event(run: Run, settings: dict[str, Any]) -> Iterator[list[Ev
         yield session
 
 
-@pytest.mark.parametrize("settings", VARIANTS)
+@pytest.mark.parametrize("settings", variants(PAIRS))
 def test_run_stopped_at_every_event_ends_as_the_run_never_stopped(
     settings: dict[str, Any], run: Run, straight: Straight, tmp_path: Path
 ) -> None:
@@ -120,13 +128,7 @@ def test_run_stopped_at_every_event_ends_as_the_run_never_stopped(
 
 
 @pytest.mark.parametrize("place", range(1, len(STRAIGHT)), ids=[f"after-{name}" for name in STRAIGHT[:-1]])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        pytest.param(variant.values[0], id=variant.id, marks=() if variant.id in OFTEN else pytest.mark.slow)
-        for variant in VARIANTS
-    ],
-)
+@pytest.mark.parametrize("settings", variants(OFTEN))
 def test_run_stopped_once_anywhere_ends_as_the_run_never_stopped(
     settings: dict[str, Any],
     place: int,
@@ -167,14 +169,14 @@ def test_fp16_run_that_overflows_on_the_way_goes_on_to_the_bit(
 
 
 def test_run_resumed_by_the_program_in_another_process_ends_the_same(
-    gemmazero: Program, data: Path, tiny_preset: Path, tmp_path: Path
+    data: Path, tiny_preset: Path, tmp_path: Path
 ) -> None:
     settings = {"precision": "bf16", "optimizer": "adamw8bit", "gradient_checkpointing": True}
     training(tiny_preset, data, tmp_path / "straight", settings).run()
     for event in training(tiny_preset, data, tmp_path / "run", settings):
         if event.step == 3:
             break
-    finished = gemmazero("resume", tmp_path / "run")
+    finished = run_forked(tmp_path, "resume", tmp_path / "run")
     assert finished.returncode == 0, finished.stderr
     assert differences(outcome(tmp_path / "run"), outcome(tmp_path / "straight")) == []
 

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from gemmazero.errors import UsageError
-from gemmazero.runtime import available_cores, choose_device, require_memory, set_up
+from gemmazero.runtime import available_cores, choose_device, compiled, require_memory, set_up
+
+
+def test_float32_is_float32() -> None:
+    """Not TF32, whatever the program around it has asked torch for."""
+    torch.set_float32_matmul_precision("high")
+    set_up(torch.get_num_threads())
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_set_up_uses_the_threads_it_is_told() -> None:
@@ -71,3 +78,14 @@ def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(asked:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     output = subprocess.check_output([sys.executable, "-c", program], env=environment | asked, text=True)
     assert output == f"{spins}\n"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's compiler
+def test_every_shape_is_compiled_however_many_there_are() -> None:
+    from torch._dynamo.utils import counters
+
+    flat = compiled(lambda x: x.view(-1))
+    for count in range(1, 13):
+        before = counters["stats"]["unique_graphs"]
+        assert torch.equal(flat(torch.zeros(count, 2)), torch.zeros(2 * count))
+        assert counters["stats"]["unique_graphs"] == before + 1

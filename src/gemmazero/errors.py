@@ -82,12 +82,15 @@ class MemoryShortageError(TrainingError):
     """A training run that this device has not enough memory for."""
 
 
+_WORDS_OF_TORCH = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, or torch on a CPU or a GPU, was refused memory; told by name, as torch may not be loaded."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS_OF_TORCH))
     )
 
 

@@ -4,10 +4,10 @@ import ctypes
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gemmazero.config import DeviceName
 from gemmazero.errors import CompilationError, UsageError
@@ -15,6 +15,7 @@ from gemmazero.errors import CompilationError, UsageError
 if TYPE_CHECKING:
     import torch
 
+_MOST_CODES = 4096  # of a process: more than anybody waits for
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -30,10 +31,15 @@ def wait_politely() -> None:
 
 
 def set_up(threads: int) -> None:
-    """Compute with ``threads`` CPU threads from now on, 0 for all cores, and keep freed memory."""
+    """Compute with ``threads`` CPU threads from now on, 0 for all cores, and keep freed memory.
+
+    float32 is float32, on a GPU too: its tensor cores would round the factors to 10 bits (TF32). Who wants their speed
+    takes bf16 or fp16, where all large products are theirs.
+    """
     import torch
 
     torch.set_num_threads(threads or available_cores())
+    torch.set_float32_matmul_precision("highest")
     keep_freed_memory()
 
 
@@ -67,6 +73,21 @@ def require_memory(needed_bytes: int, what: str) -> None:
         )
 
 
+def compiled(function: Callable[..., Any], *, mode: str | None = None) -> Callable[..., Any]:
+    """``function`` as machine code, which each shape has its own of, made at its first call.
+
+    One code for any shape would round differently, and come into use in the middle of a run: after another number of
+    steps in a run that goes on than in the run that was never stopped. After 8 of them torch would take the function as
+    it is written from then on, without a word.
+    """
+    import torch
+    from torch._dynamo import config
+
+    config.recompile_limit = config.accumulated_recompile_limit = _MOST_CODES
+    config.fail_on_recompile_limit_hit = True
+    return torch.compile(function, dynamic=False, mode=mode)
+
+
 @contextmanager
 def compiling() -> Iterator[None]:
     """Where code may be compiled: no wish to stop reaches the compiler, as Ctrl-C does all programs of a terminal.
@@ -79,13 +100,14 @@ def compiling() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        from torch._dynamo.exc import BackendCompilerFailed
+        from torch._dynamo.exc import TorchDynamoException
 
-        if not isinstance(error, BackendCompilerFailed):
+        if not isinstance(error, TorchDynamoException):
             raise
         reason = str(error).partition("\n")[0]
         raise CompilationError(
-            f"cannot compile: {reason}", "install g++; --no-compile goes on without, rounded otherwise"
+            f"cannot compile: {reason}",
+            "install g++, for a GPU also Triton; --no-compile goes on without, rounded otherwise",
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,7 +10,7 @@ from gemmazero.cli.verification import show
 from gemmazero.errors import CheckpointError, UsageError
 from gemmazero.storage.checkpoints import Inspection
 from gemmazero.training.settings import Request
-from program import run
+from program import run_forked
 from tiny_run import SETTINGS, train
 
 
@@ -91,7 +91,7 @@ def test_program_that_finds_damage_exits_with_one(finished_run: Path, tmp_path: 
     content = bytearray(weights.read_bytes())
     content[-100] ^= 1
     weights.write_bytes(content)
-    done = run(tmp_path, "resume", "--verify", "a run")
+    done = run_forked(tmp_path, "resume", "--verify", "a run")
     assert done.returncode == 1
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["state", "good", "written", "good"]
     assert done.stderr.splitlines() == [

@@ -21,8 +21,8 @@ from crash.session import PATIENCE
 _KILLS_A_RUN = 10
 _TRIES = 6  # for an instant that a run came to its end before
 _PROGRAM = (  # what a process that is forked finds imported; with it, a run takes seconds in place of ten
-    "torch", "bitsandbytes", "matplotlib.figure", "matplotlib.backends.backend_agg", "gemmazero.cli.boundary",
-    "gemmazero.cli.preparation", "gemmazero.training.run",
+    "torch", "torch._dynamo", "bitsandbytes", "matplotlib.figure", "matplotlib.backends.backend_agg",
+    "gemmazero.cli.boundary", "gemmazero.cli.preparation", "gemmazero.training.run",
 )  # fmt: skip
 
 

@@ -139,3 +139,23 @@ def test_wish_to_stop_ends_the_wait_for_what_is_only_slow(stories: Stories) -> N
     stories.is_open.clear()
     feed = Feed(stories, 1)
     assert feed.wait(0, lambda: True) == "the documents have not arrived yet"
+
+
+@pytest.mark.gpu
+def test_batches_for_a_gpu_lie_in_pinned_memory_and_are_the_same(tiny_data: Path) -> None:
+    batches = Batches(TokenShards(tiny_data, "train"), batch_size=3, sequence_length=16, seed=1, mask_documents=True)
+    feed = Feed(batches, 48, pinned=True)
+    for number in (0, 1, 7):
+        batch, expected = feed[number], batches[number]
+        assert batch.documents is not None
+        assert expected.documents is not None
+        for pinned, plain in zip(
+            (batch.ids, batch.targets, batch.documents),
+            (expected.ids, expected.targets, expected.documents),
+            strict=True,
+        ):
+            assert pinned.is_pinned()
+            assert torch.equal(pinned, plain)
+        parts = list(batch.micro_batches(2, torch.device("cuda")))
+        assert torch.equal(torch.cat([part.ids for part in parts]).cpu(), expected.ids)
+    feed.close()

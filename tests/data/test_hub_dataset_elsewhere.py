@@ -10,8 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from forked import Player, ask, play
 from gemmazero.data.shards import TokenShards
-from hub_server.player import Player, ask, play
 from other_hub import environment_of, needs_other_hub, other_hub
 from outcome import differences, outcome
 from tiny_run import SETTINGS
@@ -60,7 +60,7 @@ class There:
             pyarrow.parquet.write_table(table, texts / f"train-{part:05d}-of-00003.parquet")
         pyarrow.parquet.write_table(pyarrow.table({"text": VALIDATION}), texts / "validation-00000-of-00001.parquet")
         program = PUSHED.format(repo=REPO, private=private)
-        commit: str = ask(self.folder, self.environment("hf_testwrite", "writer"), program)
+        commit: str = ask(self.folder, self.environment("hf_testwrite", "writer"), program)[0]
         return commit
 
     def prepare(self, *, token: str = "hf_testread", home: str = "home") -> Player:
@@ -94,7 +94,7 @@ def test_dataset_is_the_same_prepared_and_streamed(tmp_path: Path, tiny_preset: 
         ended = there.prepare().wait()
         assert ended.code == 0, ended.output
         assert there.is_prepared()
-        streamed = ask(tmp_path, there.environment("hf_testread", "other"), STREAMED.format(repo=REPO))
+        streamed, _ = ask(tmp_path, there.environment("hf_testread", "other"), STREAMED.format(repo=REPO))
         assert streamed == [commit, TRAINING, VALIDATION]
 
 

@@ -41,7 +41,7 @@ def prepared(
 
 def test_dataset_is_pinned_and_keeps_its_own_validation_split(hub: LoopbackHub, tmp_path: Path) -> None:
     answer = prepared(hub, tmp_path / "out")
-    assert answer["stderr"] == ""
+    assert answer["written"] == ""
     train, validation = TokenShards(tmp_path / "out", "train"), TokenShards(tmp_path / "out", "validation")
     assert train.manifest.revision == COMMIT
     assert train.manifest.source == REPO

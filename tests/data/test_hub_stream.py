@@ -42,7 +42,7 @@ def test_every_file_is_a_part_and_what_is_not_read_is_not_asked_for(hub: Loopbac
         "[source.revision, len(source.parts()), list(source.parts()[1]()), list(source.validation()())]",
     )
     assert answer["value"] == [COMMIT, 3, TRAINING[1], VALIDATION]
-    assert answer["stderr"] == ""
+    assert answer["written"] == ""
     assert not [request for request in hub.requests if "train-00002" in request]
     assert not [path for path in (tmp_path / "home").rglob("*") if path.suffix in (".parquet", ".arrow")]
 
@@ -66,7 +66,7 @@ def test_file_that_breaks_off_is_an_error(hub: LoopbackHub, tmp_path: Path) -> N
     hub.cut = 200
     answer = streamed(hub, tmp_path, "list(source.parts()[0]())")
     assert REPO in answer["error"]
-    assert answer["stderr"] == "", "nothing but the error is told"
+    assert answer["written"] == "", "nothing but the error is told"
 
 
 @pytest.mark.slow

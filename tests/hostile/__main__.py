@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib.backends.backend_agg
 import matplotlib.figure  # noqa: F401 - what a process that is forked finds imported is no growth of its own
+import torch._dynamo  # noqa: F401 - which torch's optimizers import
 
 from hostile.corpus import CORPUS, controls, sampled
 from hostile.entries import ENTRIES

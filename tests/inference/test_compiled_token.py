@@ -90,7 +90,8 @@ def test_compiled_it_gives_what_it_gives_as_it_is_written(narrow: bool) -> None:
     assert (compiled - written).abs().max() <= tolerance * written.abs().max()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.gpu
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("model_type", KINDS)
 def test_on_cuda_a_graph_of_kernels_gives_what_the_model_gives(model_type: str) -> None:
     model, ids = random_gemma(model_type=model_type).cuda(), IDS.cuda()

@@ -1,5 +1,7 @@
 import errno
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,15 @@ def test_transformers_loads_what_was_saved(shape: str, tmp_path: Path) -> None:
     assert twin.dtype == torch.float32
     with torch.no_grad():
         torch.testing.assert_close(twin(torch.tensor([ids])).logits, model(torch.tensor([ids])), rtol=1e-5, atol=1e-5)
+
+
+def test_model_is_loaded_without_torchs_compiler(tmp_path: Path) -> None:
+    saved(tmp_path)
+    program = (
+        "import sys, torch; from pathlib import Path; from gemmazero.storage.model_folder import load_model; "
+        "load_model(Path(sys.argv[1]), device='cpu', dtype=torch.float32); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, tmp_path], check=False).returncode == 0
 
 
 def test_equal_models_write_equal_bytes(tmp_path: Path) -> None:

@@ -9,14 +9,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.exc import ShortenTraceback
 
+from gemmazero.errors import CompilationError
 from gemmazero.model.gemma import through_block
 from gemmazero.runtime import compiling
 from gemmazero.storage.locate import CHECKPOINTS
+from gemmazero.training.compiling import has_room_for_tiles, set_compiled, through_compiled_block
 from outcome import differences, outcome
 from tiny_run import SETTINGS, make_model, make_trainer, step
 
@@ -63,6 +67,39 @@ def test_only_training_goes_through_compiled_blocks(checkpointing: bool) -> None
     assert calls == []
     torch.testing.assert_close(model.train()(ids), evaluated)
     assert calls == list(model.model.layers)
+
+
+@pytest.mark.parametrize(
+    ("capability", "shared", "sizes"),
+    [
+        ((7, 5), 65_536, []),  # T4
+        ((8, 0), 166_912, [16, 64, 128, 256]),  # A100
+        ((8, 9), 101_376, [16, 64, 128]),  # L4
+        ((9, 0), 232_448, [16, 64, 128, 256]),  # H200
+    ],
+)
+def test_tiles_are_for_cards_and_heads_that_have_room_for_them(
+    capability: tuple[int, int], shared: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = SimpleNamespace(major=capability[0], minor=capability[1], shared_memory_per_block_optin=shared)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: card)
+    device = torch.device("cuda")
+    assert [size for size in (8, 16, 64, 128, 256, 512) if has_room_for_tiles(device, size)] == sizes
+    decoder = make_model().model
+    set_compiled(decoder, device, is_compiled=True)
+    assert (decoder.fuses, decoder.through) == (bool(sizes), through_compiled_block)
+    set_compiled(decoder, device, is_compiled=False)
+    assert (decoder.fuses, decoder.through) == (False, through_block)
+    set_compiled(decoder, torch.device("cpu"), is_compiled=True)
+    assert not decoder.fuses
+
+
+def test_whatever_the_compiler_raises_is_told_as_that() -> None:
+    def broken(*_: Any) -> Any:
+        raise ShortenTraceback("no working triton", first_useful_frame=None)
+
+    with pytest.raises(CompilationError, match="cannot compile"), compiling():
+        torch.compile(torch.sin, backend=broken)(torch.ones(2))
 
 
 @OF_TORCH
@@ -200,6 +237,9 @@ def test_run_that_cannot_be_compiled_does_without_from_its_beginning_and_says_so
     assert process.returncode == 0, talk
     assert "warning: cannot compile: InvalidCxxCompiler" in talk
     assert "; the run goes on without\n" in talk
+    with started(tmp_path, *words, "--out", "planned", "--dry-run") as process:
+        _, talk = process.communicate()
+    assert process.returncode == 0, talk
     assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["compile"] is False
     finished(tmp_path, *words, "--no-compile", "--out", "eager")
     assert differences(outcome(tmp_path / "run"), outcome(tmp_path / "eager")) == []
@@ -207,5 +247,5 @@ def test_run_that_cannot_be_compiled_does_without_from_its_beginning_and_says_so
         _, talk = process.communicate()
     assert process.returncode == 1, "never otherwise than it began"
     assert "error: cannot compile: InvalidCxxCompiler" in talk
-    assert talk.endswith("hint: install g++; --no-compile goes on without, rounded otherwise\n")
+    assert talk.endswith("hint: install g++, for a GPU also Triton; --no-compile goes on without, rounded otherwise\n")
     finished(tmp_path, "resume", "compiled", "--steps", "3", "--no-compile")

@@ -34,7 +34,7 @@ def oracle(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | Non
 def test_value_and_gradients_are_those_of_cross_entropy_for_any_chunk(
     softcap: float | None, rows_a_chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss_file, "CHUNK_BYTES", rows_a_chunk * PADDED * 4)
+    monkeypatch.setattr(loss_file, "CHUNK_BYTES", rows_a_chunk * VOCABULARY * 4)
     hidden, weight, targets = problem()
     loss, nats = next_token_loss(hidden, weight, targets, softcap=softcap, multiplier=1 / ROWS)
     gradients = torch.autograd.grad(loss, (hidden, weight))
@@ -95,7 +95,7 @@ def test_autocast_errs_no_more_than_torch_does(dtype: torch.dtype, softcap: floa
 @CAPS
 @pytest.mark.parametrize("narrow", [False, True])
 def test_full_logits_never_exist(softcap: float | None, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_file, "CHUNK_BYTES", 16 * PADDED * 4)
+    monkeypatch.setattr(loss_file, "CHUNK_BYTES", 16 * VOCABULARY * 4)
     hidden, weight, targets = problem()
     with LargestTensor() as ours, torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
         next_token_loss(hidden, weight, targets, softcap=softcap, multiplier=1.0)[0].backward()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import gemmazero
-from hub_server.player import Player
+from forked import Player
 from hub_server.server import READER, STRANGER, TOKEN, Account
 from hub_server.store import Repo
 from hub_world import HEAVY, REPO, World, difference_of

@@ -83,6 +83,12 @@ def test_automatic_settings_are_resolved_once(tiny_data: Path, tiny_preset: Path
     assert train.threads == available_cores()
 
 
+def test_no_more_sequences_are_taken_at_once_than_a_batch_has(tiny_data: Path, tiny_preset: Path) -> None:
+    settings = {"batch_size": 4, "micro_batch_size": 16}
+    train = resolve(Request(preset=str(tiny_preset), data=str(tiny_data), settings=settings), tiny_data).train
+    assert train.micro_batch_size == 4
+
+
 def test_run_config_names_its_data_so_that_it_can_be_prepared_again(tiny_data: Path, tiny_preset: Path) -> None:
     config = resolve(Request(preset=str(tiny_preset), data=str(tiny_data), settings=SETTINGS), tiny_data)
     manifest = Manifest.read(tiny_data)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gemmazero.model.gemma import Gemma
 from gemmazero.training.trainer import Best, Trainer
@@ -155,6 +156,42 @@ def test_weights_stay_float32_and_each_of_them_moves(tiny_data: Path, precision:
         changed = (parameter != before[name]).float()
         used = changed.any(dim=-1).float().mean() if "embed" in name else changed.mean()
         assert used > 0.9, name  # a bfloat16 weight would not feel a hundred-thousandth
+
+
+class Readings(TorchDispatchMode):
+    """Counts what a GPU would have to be waited for: single numbers that are asked for, and sizes that depend on them.
+
+    It does not see ``tolist``.
+    """
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[str] = []
+
+    def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        self.operations += [name for name in self.WAITING if operation.overloadpacket.__name__ == name]
+        return operation(*arguments, **(named or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@OPTIMIZERS
+def test_step_reads_its_loss_and_its_gradient_norm_together_and_no_other_number(
+    tiny_data: Path, precision: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"micro_batch_size": 3, "mask_documents": True, "gradient_checkpointing": True}
+    trainer = make_trainer(tiny_data, precision=precision, optimizer=optimizer, **settings)
+    read, tolist = [], Tensor.tolist
+    trainer.feed[0]  # whose thread may read what it likes
+    monkeypatch.setattr(Tensor, "tolist", lambda numbers: read.append(len(numbers)) or tolist(numbers))
+    with Readings() as readings:
+        step(trainer)
+    micro_batches = 2
+    assert (
+        readings.operations == ["_local_scalar_dense"] * micro_batches
+    )  # is the loss multiplied? A CPU alone is asked
+    assert read == [2]
 
 
 @PRECISIONS

@@ -40,6 +40,8 @@ def _told(plan: "Plan") -> str:
         "disk": f"{units.size(checkpoints)} of checkpoints at most, {units.size(plan.checkpoint_bytes)} each; {data}",
         "time": _time(plan),
     }
+    if plan.uncompiled_because:
+        rows["not compiled"] = plan.uncompiled_because
     lines = [f"{plan.run} would train {plan.preset}; nothing was written"]
     return "\n".join([*lines, *(f"  {name:<15}{text}" for name, text in rows.items())])
 

@@ -27,17 +27,26 @@ class Batch:
         """The batch; ``end_id`` ends its documents, None where attention does not stop there."""
         return cls(ids, targets, None if end_id is None else document_numbers(ids, end_id))
 
+    def pinned(self) -> "Batch":
+        """The same in memory that a GPU copies from by itself, while this process goes on."""
+        documents = None if self.documents is None else self.documents.pin_memory()
+        return Batch(self.ids.pin_memory(), self.targets.pin_memory(), documents)
+
     def micro_batches(self, size: int, device: torch.device, *, rank: int = 0, ranks: int = 1) -> Iterator["Batch"]:
         """The windows that are process ``rank``'s of ``ranks``, ``size`` at a time at most, on ``device``.
 
         Those of all processes, one after the other, are the whole batch; no process has more than one window more
-        than another.
+        than another. A GPU is not waited for.
         """
+
+        def moved(tokens: Tensor) -> Tensor:
+            return tokens.to(device, non_blocking=device.type == "cuda")
+
         first, last = (len(self.ids) * number // ranks for number in (rank, rank + 1))
         for start in range(first, last, size):
             rows = slice(start, min(start + size, last))
-            documents = None if self.documents is None else self.documents[rows].to(device)
-            yield Batch(self.ids[rows].to(device), self.targets[rows].to(device), documents)
+            documents = None if self.documents is None else moved(self.documents[rows])
+            yield Batch(moved(self.ids[rows]), moved(self.targets[rows]), documents)
 
 
 @dataclass(frozen=True)

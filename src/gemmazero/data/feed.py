@@ -1,6 +1,7 @@
 """Feed: the batches of a run by number, read ahead of the training."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from gemmazero.data.batch import Batch, Bookmark, Passage
@@ -33,9 +34,11 @@ class Feed:
     Args:
         source: of the batches.
         batch_tokens: the size of one.
+        pinned: whether they are for a GPU, and lie where it copies from by itself.
     """
 
-    def __init__(self, source: Readable, batch_tokens: int) -> None:
+    def __init__(self, source: Readable, batch_tokens: int, *, pinned: bool = False) -> None:
+        self._pinned = pinned
         self._source, self._ahead = source, min(max(_TOKENS_AHEAD // batch_tokens, _LEAST_AHEAD), _MOST_AHEAD)
         self._known: dict[int, Bookmark | None] = {0: None}
         self._held: tuple[int, Passage] | None = None
@@ -95,5 +98,11 @@ class Feed:
                 self._reading.close()
             begin = max(known for known in self._known if known <= number)
             batches = self._source.starting_at(number, self._known[begin])
+            if self._pinned:
+                batches = map(_pinned, batches)
             self._reading, self._next = ReadAhead(batches, self._ahead), number
         return self._reading
+
+
+def _pinned(passage: Passage) -> Passage:
+    return replace(passage, batch=passage.batch.pinned())

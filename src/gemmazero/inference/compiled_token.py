@@ -10,7 +10,7 @@ from gemmazero.config import LayerType
 from gemmazero.model.cache import Cache
 from gemmazero.model.gemma import Gemma
 from gemmazero.model.sight import Sight
-from gemmazero.runtime import compiling
+from gemmazero.runtime import compiled, compiling
 
 
 class CompiledToken:
@@ -22,7 +22,7 @@ class CompiledToken:
 
     def __init__(self, model: Gemma) -> None:
         self._model = model
-        self._step = torch.compile(_step, dynamic=False, mode="reduce-overhead")
+        self._step = compiled(_step, mode="reduce-overhead")
 
     def __call__(self, ids: Tensor, cache: Cache, positions: int) -> Tensor:
         """int64 (B, 1), the tokens after those in the cache → float32 (B, V): what comes after them.

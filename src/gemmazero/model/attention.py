@@ -5,10 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gemmazero.config import ModelConfig
-from gemmazero.model.cache import Memory
+from gemmazero.model.cache import LayerMemory
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight, in_blocks, with_block_before
+from gemmazero.model.tiles import attend_in_tiles
 
 
 class Attention(nn.Module):
@@ -30,7 +31,7 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.has_qk_norm = config.is_gemma3
 
-    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerMemory | None) -> Tensor:
         """With a cache, what is seen may lie in it."""
         queries, keys, values = (
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, T, K)
@@ -58,6 +59,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, softcap:
     Returns:
         (B, H, T, K)
     """
+    if sight.tiles is not None:
+        return attend_in_tiles(queries, keys, values, sight.tiles, softcap)
     if sight.block is not None:
         return _attend_in_blocks(queries, keys, values, sight, softcap)
     if softcap is None and queries.is_cuda and queries.shape[2] > 1:
@@ -88,10 +91,7 @@ def _attend_in_blocks(queries: Tensor, keys: Tensor, values: Tensor, sight: Sigh
 
 
 def _attend_fused(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight) -> Tensor:
-    """By torch's kernels: flash attention takes no mask, and only it takes fewer keys than queries."""
-    if sight.is_causal or sight.mask is None:
-        return F.scaled_dot_product_attention(
-            queries, keys, values, is_causal=sight.is_causal, scale=1.0, enable_gqa=True
-        )
+    """By torch's kernels: flash attention, or the one that takes masks, float32 and older cards, but a key a query."""
     keys, values = (x.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1) for x in (keys, values))
-    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=sight.mask, scale=1.0)
+    mask = None if sight.is_causal else sight.mask
+    return F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=sight.is_causal, scale=1.0)

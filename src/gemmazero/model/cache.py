@@ -11,7 +11,7 @@ from gemmazero.config import ModelConfig
 _FIRST_CAPACITY = 256
 
 
-class Memory(Protocol):
+class LayerMemory(Protocol):
     """What one layer remembers."""
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

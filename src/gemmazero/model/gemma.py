@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gemmazero.config import LayerType, ModelConfig
 from gemmazero.model.attention import Attention
-from gemmazero.model.cache import Cache, Memory
+from gemmazero.model.cache import Cache, LayerMemory
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight, positions_within, sight
@@ -71,7 +71,8 @@ class Decoder(nn.Module):
     """Embedding, blocks, final norm.
 
     While it is trained, ``gradient_checkpointing`` recomputes each block in the backward pass, and ``through`` is what
-    carries the stream through a block: ``through_block``, or the same compiled.
+    carries the stream through a block: ``through_block``, or the same compiled; ``fuses`` where that makes
+    a kernel of FlexAttention.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -79,7 +80,10 @@ class Decoder(nn.Module):
         self.config = config
         self.gradient_checkpointing = False
         self.through = through_block
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.fuses = False
+        # Not drawn: a model is initialized or loaded later, and to draw on its meta device torch imports its compiler.
+        vectors = torch.zeros(config.vocab_size, config.hidden_size)
+        self.embed_tokens: nn.Embedding = nn.Embedding.from_pretrained(vectors, freeze=False)  # type: ignore[no-untyped-call]
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -107,7 +111,7 @@ class Decoder(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """int64 (B, T) → (B, T, D): their vectors · √D, which is rounded to the weights' dtype."""
         vectors: Tensor = self.embed_tokens(ids)
-        return vectors * torch.tensor(self.config.hidden_size**0.5, dtype=vectors.dtype).to(ids.device)
+        return vectors * torch.full((), self.config.hidden_size**0.5, dtype=vectors.dtype, device=ids.device)
 
     def rotation(self, kind: LayerType, positions: Tensor, dtype: torch.dtype) -> Rotation:
         """How every layer of one kind turns its queries and keys at ``positions``, (T) or (B, T)."""
@@ -132,7 +136,10 @@ class Decoder(nn.Module):
         if documents is not None:
             real = positions_within(documents)
         window = config.sliding_window if slides else None
-        seen = sight(positions, window, padding, documents, has_cache=cache is not None, rows=rows)
+        seen = sight(
+            positions, window, padding, documents, has_cache=cache is not None, rows=rows,
+            is_capped=config.attn_logit_softcapping is not None, fuses=self.fuses and self.training,
+        )  # fmt: skip
         return self.rotation(kind, real, dtype), seen
 
 
@@ -149,14 +156,14 @@ class Block(nn.Module):
         self.mlp = GatedMLP(config)
         self.post_feedforward_layernorm = RMSNorm(width, eps)
 
-    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerMemory | None) -> Tensor:
         """Under autocast the stream ``x`` stays in float32; only the matrix products are narrow."""
         x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, sight, cache))
         update: Tensor = self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         return x + update
 
 
-def through_block(block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: Memory | None) -> Tensor:
+def through_block(block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerMemory | None) -> Tensor:
     """(B, T, D) → (B, T, D): the block, called."""
     out: Tensor = block(x, rotation, sight, cache)
     return out

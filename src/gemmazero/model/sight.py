@@ -1,10 +1,18 @@
-"""Sight: which keys each query sees; in one piece, or, where a window is much shorter than the text, in blocks."""
+"""Sight: which keys each query sees, and how it looks at them.
+
+On a GPU a plain causal layer takes flash attention. Windows, documents and soft-caps are for tiles, where layers are
+compiled and FlexAttention with them (``fuses``). Elsewhere a window much shorter than the text makes blocks of W
+queries, each with its own keys and those before; what is left takes a mask.
+"""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
+
+from gemmazero.model.tiles import TILE, tiles
 
 
 @dataclass(frozen=True)
@@ -16,16 +24,27 @@ class Sight:
             look everywhere.
         block: W, where queries are taken W at a time, each block with the keys of its own and of the one before: time
             and memory are O(T · W). The last block may go on beyond T.
-        is_causal: the mask shows to each query all keys up to itself, and there is no more to it.
+        is_causal: each query sees all keys up to itself, and there is no more to it; a mask says the same to those who
+            need one.
+        tiles: in place of all else, for queries at all positions, where blocks are compiled.
     """
 
     mask: Tensor | None = None
     block: int | None = None
     is_causal: bool = False
+    tiles: BlockMask | None = None
 
 
 def sight(
-    queries: Tensor, window: int | None, padding: Tensor | None, documents: Tensor | None, *, has_cache: bool, rows: int
+    queries: Tensor,
+    window: int | None,
+    padding: Tensor | None,
+    documents: Tensor | None,
+    *,
+    has_cache: bool,
+    rows: int,
+    is_capped: bool = False,
+    fuses: bool = False,
 ) -> Sight:
     """How queries at the last T positions see all keys so far, or the last ones that their window lets them see.
 
@@ -36,16 +55,22 @@ def sight(
         documents: (B, T) which document each position belongs to, where a query sees its own alone.
         has_cache: there may be keys before the first query.
         rows: B.
+        is_capped: scores have a soft-cap, which flash attention does not know.
+        fuses: FlexAttention is compiled where it is used, and there is no cache.
     """
     time = len(queries)
     if time == 1 and padding is None:
         return Sight()
+    if fuses and time >= TILE and (is_capped or documents is not None or (window is not None and window < time)):
+        return Sight(tiles=tiles(time, window, documents, queries.device))
     if window is not None and not has_cache and time > 2 * window:
         return Sight(_banded(time, window, documents, rows, queries.device), window)
-    end = int(queries[-1]) + 1
+    end = int(queries[-1]) + 1 if has_cache else time  # a GPU is not waited for while it trains
     first = 0 if window is None else max(0, end - time - window + 1)
     keys = torch.arange(first, end, device=queries.device)
     is_causal = padding is None and documents is None and len(keys) == time and (window is None or window >= time)
+    if is_causal and queries.is_cuda and not is_capped:
+        return Sight(is_causal=True)
     return Sight(visible(queries, keys, window, padding, documents), is_causal=is_causal)
 
 

@@ -6,14 +6,34 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gemmazero.model.cache import Memory
-from gemmazero.model.gemma import through_block
+from gemmazero.model.cache import LayerMemory
+from gemmazero.model.gemma import Decoder, through_block
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight
+from gemmazero.runtime import compiled
+
+_DESKTOP_SHARED_MEMORY = 101_376  # bytes that a block of threads may take: capabilities 8.6, 8.9 and 12.0
+
+
+def set_compiled(decoder: Decoder, device: torch.device, *, is_compiled: bool) -> None:
+    """Let the blocks of ``decoder`` be compiled for ``device`` while it is trained, or be as they are."""
+    decoder.through = through_compiled_block if is_compiled else through_block
+    decoder.fuses = is_compiled and device.type == "cuda" and has_room_for_tiles(device, decoder.config.head_dim)
+
+
+def has_room_for_tiles(device: torch.device, head_dim: int) -> bool:
+    """Whether this GPU's FlexAttention takes heads of such a size.
+
+    Torch has kernels for 16 numbers on; a T4 is left out. They keep tiles of queries, keys and values in memory that a
+    block of threads shares: for heads of 256 148 KiB, as torch 2.13 compiles them for a card that has but 99.
+    """
+    card = torch.cuda.get_device_properties(device)
+    most = 256 if getattr(card, "shared_memory_per_block_optin", 0) > _DESKTOP_SHARED_MEMORY else 128
+    return card.major >= 8 and 16 <= head_dim <= most
 
 
 def through_compiled_block(
-    block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: Memory | None
+    block: nn.Module, x: Tensor, rotation: Rotation, sight: Sight, cache: LayerMemory | None
 ) -> Tensor:
     """What ``through_block`` does, rounded otherwise; the first call with a shape compiles, which takes a minute.
 
@@ -25,9 +45,4 @@ def through_compiled_block(
 
 @functools.cache
 def _compiled() -> Callable[..., Tensor]:
-    """Every shape has a code of its own.
-
-    One for any shape would round differently, and come into use in the middle of a run: after another number of steps
-    in a run that goes on than in the run that was never stopped.
-    """
-    return torch.compile(through_block, dynamic=False)
+    return compiled(through_block)

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-CHUNK_BYTES = 64 * 2**20  # of float32 logits in a chunk; a few tensors of that size exist at once
-_ALIGNMENT = 64  # ids: rows of logits that begin anywhere are multiplied at two thirds of the speed
+CHUNK_BYTES, CHUNK_BYTES_ON_GPU = 64 * 2**20, 512 * 2**20
+"""Of float32 logits in a chunk; a few tensors of that size exist at once. Each chunk reads the output matrix anew, and
+adds to its gradient, which takes a GPU longer than the products of few rows."""
+_ALIGNMENT = 64  # ids: rows of logits that begin anywhere are written at two thirds of the speed
 
 
 def next_token_loss(
@@ -34,31 +35,36 @@ def next_token_loss(
     return loss, nats.detach()
 
 
+def chunk_bytes(device: str) -> int:
+    """Of the float32 logits that are there at once, on a device of this type."""
+    return CHUNK_BYTES_ON_GPU if device == "cuda" else CHUNK_BYTES
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, multiplier: float
     ) -> tuple[Tensor, Tensor]:
-        device, vocabulary = hidden.device.type, len(weight)
+        device = hidden.device.type
         narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        narrow_hidden, padded = hidden.to(narrow), _padded(weight.to(narrow))
-        size = max(1, CHUNK_BYTES // (4 * len(padded)))
+        narrow_hidden, narrow_weight = hidden.to(narrow), weight.to(narrow)
+        size = max(1, chunk_bytes(device) // (4 * len(weight)))
         hidden_gradient = torch.empty_like(hidden)
-        weight_gradient = torch.zeros_like(padded, dtype=torch.float32)
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
         nats = torch.zeros((), dtype=torch.float64 if device == "cpu" else torch.float32, device=hidden.device)
         with torch.autocast(device, enabled=False):
             for start in range(0, len(hidden), size):
                 chunk = slice(start, start + size)
                 some = narrow_hidden[chunk]
-                gradient, more = _gradient(some, padded, targets[chunk, None], vocabulary, softcap, multiplier)
+                gradient, more = _gradient(some, narrow_weight, targets[chunk, None], softcap, multiplier)
                 nats += more
-                hidden_gradient[chunk] = gradient @ padded
+                hidden_gradient[chunk] = gradient @ narrow_weight
                 if narrow == weight_gradient.dtype:
                     weight_gradient.addmm_(gradient.T, some)
                 else:
                     weight_gradient += gradient.T @ some
                 del gradient  # before the next chunk is made
-        ctx.save_for_backward(hidden_gradient, weight_gradient[:vocabulary].to(weight.dtype))
+        ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
         nats = nats.float()
         ctx.mark_non_differentiable(nats)
         return nats * multiplier, nats
@@ -66,28 +72,25 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
+        if outer.device.type == "cpu" and outer == 1:  # as ever in training: no copy; a GPU would be waited for
+            return hidden_gradient, weight_gradient, None, None, None
         return hidden_gradient * outer, weight_gradient * outer, None, None, None
 
 
-def _padded(weight: Tensor) -> Tensor:
-    """(V, D) → (padded V, D): rows of zeros after the last, where they are needed."""
-    missing = -len(weight) % _ALIGNMENT
-    return F.pad(weight, (0, 0, 0, missing)) if missing else weight
-
-
 def _gradient(
-    hidden: Tensor, weight: Tensor, wanted: Tensor, vocabulary: int, softcap: float | None, multiplier: float
+    hidden: Tensor, weight: Tensor, wanted: Tensor, softcap: float | None, multiplier: float
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of a chunk's logits, (rows, padded V) in the dtype of ``weight``, and the sum of its nats.
+    """The gradient of a chunk's logits, (rows, V) in the dtype of ``weight``, and the sum of its nats.
 
     One tensor of float32 logits becomes their softmax, and that the gradient, in place; a soft-cap takes another.
     """
-    logits = (hidden @ weight.T).float()
+    product = torch.mm(hidden, weight.T, out=_aligned(len(hidden), weight, weight.dtype))
+    is_wide = weight.dtype == torch.float32
+    logits = product if is_wide else _aligned(len(hidden), weight, torch.float32).copy_(product)
     capped = None
     if softcap is not None:
-        capped = logits.div_(softcap).tanh_()
-        logits = capped * softcap
-    logits[:, vocabulary:] = -torch.inf
+        capped = (logits / softcap).tanh_()
+        torch.mul(capped, softcap, out=logits)
     largest, right = logits.amax(dim=-1, keepdim=True), logits.gather(1, wanted)
     gradient = logits.sub_(largest).exp_()
     total = gradient.sum(dim=-1, keepdim=True)
@@ -95,4 +98,10 @@ def _gradient(
     gradient.scatter_add_(1, wanted, gradient.new_full((1, 1), -multiplier).expand_as(wanted))
     if capped is not None:
         gradient.addcmul_(gradient, capped.square_(), value=-1)
-    return gradient.to(weight.dtype), (largest + total.log() - right).sum()
+    return gradient if is_wide else product.copy_(gradient), (largest + total.log() - right).sum()
+
+
+def _aligned(rows: int, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Room for (rows, V) logits, each row at a multiple of some bytes from the one before."""
+    padded = len(weight) + -len(weight) % _ALIGNMENT
+    return weight.new_empty(rows, padded, dtype=dtype)[:, : len(weight)]

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from gemmazero.config import LayerType, ModelConfig, TrainConfig
 from gemmazero.data.batch import Batch
 from gemmazero.model.gemma import Gemma
-from gemmazero.training.loss import CHUNK_BYTES
+from gemmazero.training.loss import chunk_bytes
 from gemmazero.training.optimizer import Optimizer
 from gemmazero.training.precision import Precision
 
@@ -86,7 +86,7 @@ class MemoryModel:
         """What training with such micro-batches takes, on top of ``process``."""
         activations, working = self.activations.of(micro_batch_size), self.working.of(micro_batch_size)
         gradients = self.parameters
-        logits = min(CHUNK_BYTES, self.row * micro_batch_size * settings.sequence_length)
+        logits = min(chunk_bytes(settings.device), self.row * micro_batch_size * settings.sequence_length)
         there_already = gradients if micro_batch_size < settings.batch_size else 0
         most = max(
             there_already + activations + round(self.chunks * logits) + 2 * self.output,

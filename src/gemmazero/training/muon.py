@@ -65,6 +65,7 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     )
     for _ in range(_ROUNDS):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     upright: Tensor = x if wide is matrices else x.mT
     return upright.float()

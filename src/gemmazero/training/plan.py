@@ -9,7 +9,7 @@ from gemmazero.config import ModelConfig, TrainConfig
 from gemmazero.data.prepare import default_folder
 from gemmazero.data.shards import MANIFEST, SPLITS, Manifest
 from gemmazero.data.sources import default_tokenizer
-from gemmazero.errors import is_out_of_memory
+from gemmazero.errors import CompilationError, is_out_of_memory
 from gemmazero.training.memory import Memory, memory_model
 from gemmazero.training.probe import Probed, probe
 from gemmazero.training.settings import Request, resolved
@@ -47,6 +47,8 @@ class Plan:
     """Of all steps and validations; saving is not counted."""
     tokens_per_second: float | None
     mfu: float | None
+    uncompiled_because: str | None
+    """Why blocks cannot be compiled here, where they were to be; the run would go on without."""
 
     @property
     def fits(self) -> bool:
@@ -71,9 +73,9 @@ def planned(request: Request) -> Plan:
     assert size != "auto"
     process, free = (0 if device.type == "cuda" else memory_bytes(device)), free_memory(device)
     memory = memory_model(model, settings, device).memory(settings, size, process)
-    probed = None
+    probed = problem = None
     if free is None or memory.total - process <= free:
-        probed = _probed(model, settings)
+        probed, problem = _probed(model, settings)
     if probed is not None:
         memory = replace(memory, total=probed.memory_bytes)
     checkpoint = memory.parameters + memory.optimizer
@@ -105,6 +107,7 @@ def planned(request: Request) -> Plan:
         seconds=None if probed is None else _seconds(settings, manifest, probed),
         tokens_per_second=None if probed is None else settings.batch_tokens / probed.seconds_per_step,
         mfu=None if probed is None else probed.mfu,
+        uncompiled_because=problem,
     )
 
 
@@ -127,14 +130,16 @@ def _with_vocabulary(request: Request, manifest: Manifest | None) -> ModelConfig
     return model.with_vocabulary(size, size - 1)
 
 
-def _probed(model: ModelConfig, settings: TrainConfig) -> Probed | None:
-    """What a few steps cost; None where there was not enough memory for them after all."""
+def _probed(model: ModelConfig, settings: TrainConfig) -> tuple[Probed | None, str | None]:
+    """What a few steps cost, None where there was not enough memory after all; and why they were not compiled."""
     try:
-        return probe(model, settings)
+        return probe(model, settings), None
+    except CompilationError as error:
+        return _probed(model, replace(settings, compile=False))[0], error.message
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return None
+        return None, None
 
 
 def _seconds(settings: TrainConfig, manifest: Manifest | None, probed: Probed) -> float:

@@ -44,7 +44,9 @@ class Precision:
     @property
     def loss_scale(self) -> float:
         """What the loss is multiplied by; 1 where there is no scaler."""
-        return float(self.scaler.scale(torch.ones((), device=self._device)))
+        if self.scaler.is_enabled():
+            return float(self.scaler.scale(torch.ones((), device=self._device)))  # which a GPU is waited for
+        return 1.0
 
     def _new_scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self._device, enabled=self.name == "fp16")

@@ -41,7 +41,7 @@ def probe(model: ModelConfig, settings: TrainConfig) -> Probed:
     gemma = Gemma(model)
     gemma.initialize(torch.Generator().manual_seed(settings.seed))
     few = replace(settings, batch_size=min(settings.batch_size, 2 * micro_batch_size))
-    feed = Feed(RandomBatches(model.vocab_size, few), few.batch_tokens)
+    feed = Feed(RandomBatches(model.vocab_size, few), few.batch_tokens, pinned=device.type == "cuda")
     trainer = Trainer(gemma.to(device), feed, few, device)
     try:
         seconds_per_step = _seconds_per_step(trainer, settings.batch_size / few.batch_size)

@@ -111,8 +111,8 @@ class Record:
 
         steps, losses = self._curve("stepped")
         validated, validation_losses = self._curve("validated")
-        figure = Figure(figsize=(9, 5), dpi=130, layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(9, 5), dpi=130)
+        axes = figure.add_axes((0.1, 0.11, 0.88, 0.82))  # a layout that is computed draws everything twice
         axes.plot(steps, losses, color="#9ecae1", linewidth=0.8, label="training, each step")
         axes.plot(steps, _running_mean(losses), color="#2171b5", linewidth=1.8, label="training, running mean")
         if len(validated):
@@ -127,7 +127,7 @@ class Record:
         axes.set_xlim(left=0)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper right")  # where no loss that falls is
         image = io.BytesIO()
         figure.savefig(image, format="png")
         write_file(self._folder / PLOT, image.getvalue())

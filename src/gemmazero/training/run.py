@@ -97,7 +97,7 @@ class Run:
         self._free = free_memory(device)
         self.tokenizer = tokenizer_of(config)
         model = starting_model(config, checkpoint).to(device)
-        feed = Feed(batches_of(config, stream), settings.batch_tokens)
+        feed = Feed(batches_of(config, stream), settings.batch_tokens, pinned=device.type == "cuda")
         ceiling = flops_ceiling(config.model, settings, device)
         curve_steps = config.curve_steps
         self.trainer = Trainer(model, feed, settings, device, curve_steps=curve_steps, flops_ceiling=ceiling)

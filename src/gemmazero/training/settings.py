@@ -143,7 +143,8 @@ def resolved(request: Request, model: ModelConfig) -> TrainConfig:
         precision=choose_precision(train.precision, device),
         compile=device.type == "cuda" if train.compile is None else train.compile,
     )
-    return dataclasses.replace(train, micro_batch_size=choose_micro_batch_size(model, train))
+    size = min(choose_micro_batch_size(model, train), train.batch_size)
+    return dataclasses.replace(train, micro_batch_size=size)
 
 
 def recorded(request: Request, file: Path) -> tuple[RunConfig, tuple[str, ...]]:

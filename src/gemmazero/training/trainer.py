@@ -11,9 +11,9 @@ from torch.nn import utils
 
 from gemmazero.config import TrainConfig
 from gemmazero.data.feed import Feed
-from gemmazero.model.gemma import Gemma, through_block
+from gemmazero.model.gemma import Gemma
 from gemmazero.runtime import compiling
-from gemmazero.training.compiling import through_compiled_block
+from gemmazero.training.compiling import set_compiled
 from gemmazero.training.events import Stepped
 from gemmazero.training.loss import next_token_loss
 from gemmazero.training.optimizer import Optimizer, learning_rate_at
@@ -84,7 +84,7 @@ class Trainer:
         self._curve_steps = curve_steps or config.steps
         self._least_seconds = step_flops(model.config, config) / flops_ceiling if flops_ceiling else None
         model.model.gradient_checkpointing = config.gradient_checkpointing
-        model.model.through = through_compiled_block if config.compile else through_block
+        set_compiled(model.model, device, is_compiled=bool(config.compile))
         model.train()
 
     def attempt(self) -> Attempt:
@@ -131,7 +131,7 @@ class Trainer:
     def stop_compiling(self) -> None:
         """Take the blocks as they are from now on, which rounds otherwise."""
         self.config = replace(self.config, compile=False)
-        self.model.model.through = through_block
+        set_compiled(self.model.model, self.device, is_compiled=False)
 
     def skip(self, attempt: Attempt) -> None:
         """Learn nothing from the batch of ``attempt``, nor let it lower the loss scale, and go on to the next."""
@@ -173,7 +173,8 @@ class Trainer:
         norm = utils.get_total_norm(gradients)
         if self.config.clip_norm:
             utils.clip_grads_with_norm_(self.optimizer.parameters, self.config.clip_norm, norm)
-        return float(nats) / count, float(norm)
+        total, gradient_norm = torch.stack((nats, norm)).tolist()  # a GPU is waited for, as in fp16 for its scale
+        return total / count, gradient_norm
 
     def state_dict(self) -> dict[str, Any]:
         """Everything beside the weights that must survive a crash: ``tensors`` by group, and a JSON ``record``."""
