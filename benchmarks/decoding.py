@@ -5,9 +5,9 @@
 
 Random weights, greedy. Tokens a second count the reading of the prompt; the steady rate is that of the tokens after the
 first. What is compiled is compiled before the clock starts. On CUDA 8 sequences are decoded together, too, and the
-steady rate is compared with that of reading the weights once a token from the card's memory. With --model it is told
-instead what narrow weights cost: the loss of RUN's validation text in each dtype, read a token at a time as in
-decoding.
+steady rate is compared with that of reading the weights once a token from the card's memory; on a CPU llama.cpp takes
+part where llama-cpp-python and gguf are installed. With --model it is told instead what narrow weights cost: the loss
+of RUN's validation text in each dtype, read a token at a time as in decoding.
 """
 # ruff: noqa: E402
 
@@ -19,6 +19,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import gemmazero
+import llama
 from gemmazero.config import ModelConfig
 from gemmazero.data.shards import TokenShards
 from gemmazero.inference.generator import Generator
@@ -79,6 +81,11 @@ def speeds(shape: str, rounds: int, device: str) -> Iterator[dict[str, Any]]:
     contenders = {f"gemmazero {name}": ours(shape, name, device) for name in CONTENDERS[device]}
     for name in ("fp32", "bf16"):
         contenders[f"transformers {name}"] = transformers(shape, DTYPES[name], device)
+    if device == "cpu" and find_spec("llama_cpp") and find_spec("gguf"):
+        for name in llama.TYPES:
+            contenders[f"llama.cpp {name}"] = llama.llama_cpp(
+                gemma(shape), name, prompt(0), NEW, torch.get_num_threads()
+            )
     for decode in contenders.values():
         decode()
     paces: dict[str, list[Pace]] = {name: [] for name in contenders}
