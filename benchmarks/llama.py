@@ -34,6 +34,7 @@ def llama_cpp(model: Gemma, dtype: str, prompt: list[int], new: int, threads: in
         )
 
     def decode() -> Pace:
+        llama.reset()  # else it remembers the prompt
         stopwatch = Stopwatch()
         for count, _ in enumerate(llama.generate(prompt, temp=0.0, reset=True), start=1):
             stopwatch.count()
