@@ -3,11 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gemmazero.config import ModelConfig, TrainConfig
+from gemmazero.config import ModelConfig, PrecisionName, TrainConfig
 from gemmazero.data.batch import Batch
 from gemmazero.model.gemma import Gemma
+from gemmazero.training import loss as loss_file
+from gemmazero.training.loss import next_token_loss
 from gemmazero.training.memory import Bytes, counted, memory_model
 from gemmazero.training.optimizer import Optimizer
+from gemmazero.training.precision import Precision
 from tiny_run import MODEL
 
 CPU = torch.device("cpu")
@@ -97,3 +100,20 @@ def test_more_sequences_take_more_and_accumulating_takes_the_gradients_besides()
     assert totals == sorted(totals)
     whole, part = (model.memory(settings(batch_size=size), 6).total for size in (6, 12))
     assert part - whole == pytest.approx(model.parameters, rel=0.5)
+
+
+@pytest.mark.parametrize("softcap", [None, 30.0])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_loss_has_as_many_chunks_of_logits_at_once_as_are_planned(
+    precision: PrecisionName, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary, width, rows = 8192, 8, 64
+    monkeypatch.setattr(loss_file, "CHUNK_BYTES", rows * vocabulary * 4)
+    model = replace(MODEL, vocab_size=vocabulary, hidden_size=width, final_logit_softcapping=softcap)
+    planned = memory_model(model, settings(precision=precision), CPU)
+    weight = torch.randn(vocabulary, width, requires_grad=True)
+    hidden, targets = torch.randn(2, 2 * rows, width), torch.zeros(2, 2 * rows, dtype=torch.int64)
+    with counted() as count, Precision(precision, CPU).autocast():
+        next_token_loss(hidden, weight, targets, softcap=softcap, multiplier=1.0)
+    chunks = count.most / (rows * vocabulary * 4)
+    assert planned.chunks <= chunks <= planned.chunks + 2 * weight.nbytes / (rows * vocabulary * 4)
