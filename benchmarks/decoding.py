@@ -79,8 +79,8 @@ def main() -> None:
 def speeds(shape: str, rounds: int, device: str) -> Iterator[dict[str, Any]]:
     """Each contender's tokens a second, and their ratio to the best of transformers' medians."""
     contenders = {f"gemmazero {name}": ours(shape, name, device) for name in CONTENDERS[device]}
-    for name in ("fp32", "bf16"):
-        contenders[f"transformers {name}"] = transformers(shape, DTYPES[name], device)
+    for name in ("fp32", "bf16", *(["bf16 static"] if device == "cuda" else [])):
+        contenders[f"transformers {name}"] = transformers(shape, name, device)
     if device == "cpu" and find_spec("llama_cpp") and find_spec("gguf"):
         for name in llama.TYPES:
             contenders[f"llama.cpp {name}"] = llama.llama_cpp(
@@ -152,11 +152,12 @@ def read_bytes_per_second(device: str) -> float:
     return large.nbytes / min(seconds)
 
 
-def transformers(shape: str, dtype: torch.dtype, device: str) -> Decode:
+def transformers(shape: str, how: str, device: str) -> Decode:
+    """Its ``generate`` as it comes; "static" is its cache of fixed size, with which it compiles on CUDA."""
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
     from transformers.generation.streamers import BaseStreamer
 
-    model = Gemma3ForCausalLM(Gemma3TextConfig(**SHAPES[shape])).to(device, dtype).eval()
+    model = Gemma3ForCausalLM(Gemma3TextConfig(**SHAPES[shape])).to(device, DTYPES[how.split()[0]]).eval()
     ids = torch.tensor([prompt(0)], device=device)
 
     class Counting(BaseStreamer):  # type: ignore[misc]
@@ -177,7 +178,13 @@ def transformers(shape: str, dtype: torch.dtype, device: str) -> Decode:
     def decode() -> Pace:
         counting = Counting()
         model.generate(
-            ids, do_sample=False, max_new_tokens=NEW, min_new_tokens=NEW, eos_token_id=None, streamer=counting
+            ids,
+            do_sample=False,
+            max_new_tokens=NEW,
+            min_new_tokens=NEW,
+            eos_token_id=None,
+            streamer=counting,
+            cache_implementation="static" if "static" in how else None,
         )
         return counting.stopwatch.pace()
 
