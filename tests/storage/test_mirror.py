@@ -109,10 +109,10 @@ def test_what_is_replaced_is_removed_in_the_background(run: Path, monkeypatch: p
     gate = Gate()
     with mirroring(run, gate) as mirror:
         monkeypatch.setattr(shutil, "rmtree", remove_when_it_may)
-        for step in (1, 2):
-            mirror.offer(checkpoint(run, step))
-            wait_for_copies(run, *range(1, step + 1))
-        assert gate.begun.acquire(timeout=60)
+        mirror.offer(checkpoint(run, 1))
+        assert gate.begun.acquire(timeout=60)  # else the next might take its place
+        mirror.offer(checkpoint(run, 2))
+        wait_for_copies(run, 1, 2)
         for step in (3, 4):
             mirror.offer(checkpoint(run, step))  # comes back, though nothing may be removed yet
         assert removing.acquire(timeout=60)
