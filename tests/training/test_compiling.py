@@ -229,7 +229,7 @@ def test_second_signal_ends_a_compilation_at_once(held: Path, tiny_data: Path, t
 def test_run_that_cannot_be_compiled_does_without_from_its_beginning_and_says_so(
     tiny_data: Path, tiny_preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = command(tiny_data, tiny_preset, steps=2)
+    words = command(tiny_data, tiny_preset, steps=3)
     finished(tmp_path, *words, "--out", "compiled")
     monkeypatch.setenv("CXX", str(tmp_path / "no" / "g++"))
     with started(tmp_path, *words, "--out", "run") as process:
@@ -243,9 +243,9 @@ def test_run_that_cannot_be_compiled_does_without_from_its_beginning_and_says_so
     assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["compile"] is False
     finished(tmp_path, *words, "--no-compile", "--out", "eager")
     assert differences(outcome(tmp_path / "run"), outcome(tmp_path / "eager")) == []
-    with started(tmp_path, "resume", "compiled", "--steps", "3") as process:
+    with started(tmp_path, "resume", "compiled", "--steps", "4") as process:
         _, talk = process.communicate()
     assert process.returncode == 1, "never otherwise than it began"
     assert "error: cannot compile: InvalidCxxCompiler" in talk
     assert talk.endswith("hint: install g++, for a GPU also Triton; --no-compile goes on without, rounded otherwise\n")
-    finished(tmp_path, "resume", "compiled", "--steps", "3", "--no-compile")
+    finished(tmp_path, "resume", "compiled", "--steps", "4", "--no-compile")
