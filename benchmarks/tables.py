@@ -53,6 +53,7 @@ def main() -> None:
         file = FOLDER / f"{name}.json"
         missing = "Not measured yet: there was no GPU at hand." if "--device cuda" in command else "Not measured yet."
         print(table(json.loads(file.read_text())) if file.exists() else missing)
+    print(LIMITS)
 
 
 def table(record: dict[str, Any]) -> str:
