@@ -143,7 +143,7 @@ def started(folder: Path, *words: str) -> Iterator["subprocess.Popen[str]"]:
     """The program in a process group of its own, as a terminal has it; it never outlives the test."""
     with subprocess.Popen(
         [sys.executable, "-m", "gemmazero", *words],
-        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     ) as process:  # fmt: skip
         try:
@@ -238,8 +238,9 @@ def test_run_that_cannot_be_compiled_does_without_from_its_beginning_and_says_so
     assert "warning: cannot compile: InvalidCxxCompiler" in talk
     assert "; the run goes on without\n" in talk
     with started(tmp_path, *words, "--out", "planned", "--dry-run") as process:
-        _, talk = process.communicate()
+        plan, talk = process.communicate()
     assert process.returncode == 0, talk
+    assert "not compiled   cannot compile: InvalidCxxCompiler" in plan
     assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["compile"] is False
     finished(tmp_path, *words, "--no-compile", "--out", "eager")
     assert differences(outcome(tmp_path / "run"), outcome(tmp_path / "eager")) == []
