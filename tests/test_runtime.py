@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gemmazero.errors import UsageError
-from gemmazero.runtime import available_cores, choose_device, compiled, require_memory, set_up
+from gemmazero.runtime import available_cores, choose_device, compiled, require_memory, set_up, using_threads
 
 
 def test_float32_is_float32() -> None:
@@ -49,6 +49,13 @@ def test_auto_takes_the_best_device(cuda: bool, mps: bool, expected: str, monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert choose_device("auto").type == expected
+
+
+def test_threads_are_what_they_were_after_a_failure_too() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match=f"with {before + 1}"), using_threads(before + 1):
+        raise RuntimeError(f"with {torch.get_num_threads()}")
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])

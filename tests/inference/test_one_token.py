@@ -1,12 +1,17 @@
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 from tiny_gemma import WINDOW, random_gemma
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gemmazero.inference.one_token import OneToken
 from gemmazero.model.cache import Cache
 from gemmazero.model.gemma import Gemma
 from gemmazero.model.quantized import quantize_model
+from gemmazero.runtime import using_threads
 
 IDS = torch.randint(97, (1, 6 * WINDOW), generator=torch.Generator().manual_seed(5))
 PROMPT = 7
@@ -59,3 +64,33 @@ def test_no_weight_is_held_twice_and_the_model_computes_what_it_did(dtype):
     storages = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in model.parameters()}
     assert sum(storages.values()) == size
     assert kept._blocks[0]._gate_and_up._layer.weight.untyped_storage().data_ptr() in storages
+
+
+class Threads(TorchDispatchMode):
+    """How many threads each matrix is multiplied with, by its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: dict[int, set[int]] = {}
+
+    def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        if operation.overloadpacket.__name__ == "mm":
+            self.of.setdefault(arguments[1].numel(), set()).add(torch.get_num_threads())
+        return operation(*arguments, **(named or {}))
+
+
+@torch.no_grad()
+def test_small_products_wake_no_thread_and_large_ones_get_all():
+    config = dataclasses.replace(random_gemma().config, intermediate_size=7000)
+    model = Gemma(config)
+    model.initialize(torch.Generator().manual_seed(1))
+    cache = Cache(config)
+    model(IDS[:, :PROMPT], cache)
+    with using_threads(3):
+        one_token = OneToken(model)
+        with Threads() as threads:
+            one_token(IDS[:, PROMPT : PROMPT + 1], cache)
+        assert torch.get_num_threads() == 3
+    gate_and_up, down = 2 * 48 * 7000, 48 * 7000
+    assert threads.of[gate_and_up] == {3}
+    assert threads.of[down] == {1}

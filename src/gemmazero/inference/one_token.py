@@ -2,7 +2,8 @@
 
 Decoding one sequence on a CPU, a matrix product takes microseconds and calling it nearly as many. So what is multiplied
 with the same vector is one matrix here, norms know their factor beforehand, and there is no mask: a token sees all that
-the cache gives it. Everything between the matrix products is float32.
+the cache gives it. Everything between the matrix products is float32. One thread computes all but the large products:
+to wake another, which sleeps in between (``wait_politely``), takes as long as a small product.
 """
 
 import math
@@ -18,13 +19,16 @@ from gemmazero.model.gemma import Block, Gemma
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.quantized import Int8Linear
 from gemmazero.model.rope import Rotation
+from gemmazero.runtime import using_threads
+
+_WORTH_WAKING = 600_000  # weights of a matrix, whose product then takes some 0.2 ms
 
 
 class OneToken:
     """Reads single tokens, on the CPU, for one row without padding.
 
     The model's own matrices become views of those here: nothing is held twice, and the model computes what it did, but
-    for rounding. Its weights must not change afterwards.
+    for rounding. Its weights must not change afterwards. Large products get the threads that torch has now.
     """
 
     def __init__(self, model: Gemma) -> None:
@@ -41,8 +45,9 @@ class OneToken:
         position = torch.tensor([cache.length])
         rotations = {kind: decoder.rotation(kind, position, torch.float32) for kind in set(decoder.config.layer_types)}
         x = decoder.embed(ids)[0].float()
-        for block, kind, layer in zip(self._blocks, decoder.config.layer_types, cache.layers, strict=True):
-            x = block(x, rotations[kind], layer)
+        with using_threads(1):
+            for block, kind, layer in zip(self._blocks, decoder.config.layer_types, cache.layers, strict=True):
+                x = block(x, rotations[kind], layer)
         cache.length += 1
         return self._model.logits(self._norm(x).to(decoder.norm.weight.dtype))
 
@@ -123,10 +128,14 @@ class _Product:
 
     def __init__(self, *layers: nn.Module) -> None:
         self._layer = layers[0] if len(layers) == 1 else _side_by_side(layers)
-        self._dtype = self._layer.weight.dtype if isinstance(self._layer, nn.Linear) else torch.float32
+        assert isinstance(self._layer, (nn.Linear, Int8Linear))
+        weight = self._layer.whole if isinstance(self._layer, Int8Linear) else self._layer.weight
+        self._dtype = torch.float32 if isinstance(self._layer, Int8Linear) else weight.dtype
+        self._threads = torch.get_num_threads() if weight.numel() >= _WORTH_WAKING else 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        product: Tensor = self._layer(x.to(self._dtype))
+        with using_threads(self._threads):
+            product: Tensor = self._layer(x.to(self._dtype))
         return product.float()
 
 
