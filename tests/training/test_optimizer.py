@@ -74,6 +74,34 @@ def test_learning_rate_stays_where_its_curve_ended(schedule: str) -> None:
     assert set(rates[10:]) == {0.3 if schedule == "constant" else 0.1}
 
 
+def test_the_moments_of_adamw_that_are_there_before_the_first_step_are_those_torch_would_make_in_it() -> None:
+    ways = []
+    for is_made_by_torch in (False, True):
+        model = make_model()
+        optimizer = Optimizer(model, config())
+        assert len(optimizer.state_dict()) == 3 * len(list(model.parameters()))
+        if is_made_by_torch:
+            optimizer.parts[0].state.clear()
+        for step in (1, 2):
+            advance(model, optimizer, step)
+        ways.append({**model.state_dict(), **optimizer.state_dict()})
+    before, made_by_torch = ways
+    assert before.keys() == made_by_torch.keys()
+    assert all(torch.equal(before[name], made_by_torch[name]) for name in before)
+    assert all(before[name].dtype == made_by_torch[name].dtype for name in before)
+
+
+@OPTIMIZERS
+def test_state_before_the_first_step_is_taken_up_too(optimizer: str) -> None:
+    settings = config(optimizer=optimizer)
+    models = [make_model(), make_model()]
+    first, second = (Optimizer(model, settings) for model in models)
+    second.load_state_dict(first.state_dict())
+    for model, own in zip(models, (first, second), strict=True):
+        advance(model, own, 1)
+    assert all(map(torch.equal, *(model.state_dict().values() for model in models)))
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_adamw_is_the_published_update_and_spares_norms_and_embeddings(tied: bool) -> None:
     model = make_model(config=replace(MODEL, tie_word_embeddings=tied))

@@ -59,7 +59,9 @@ class Optimizer:
         constant = {"params": [*norms, *embeddings], "weight_decay": 0.0}
         self.parts: list[torch.optim.Optimizer]
         if config.optimizer == "adamw":
-            self.parts = [torch.optim.AdamW([decaying, constant], **rates, fused=True)]
+            adamw = torch.optim.AdamW([decaying, constant], **rates, fused=True)
+            adamw.state.update((parameter, _at_rest(parameter)) for parameter in self._names)
+            self.parts = [adamw]
         elif config.optimizer == "adamw8bit":
             tied, alone = ([], embeddings) if heads else (embeddings, [])
             self.parts = [
@@ -116,6 +118,15 @@ class Optimizer:
                 if state and not fits(own, parameter):
                     raise ValueError(f"the optimizer's state of {self._names[parameter]} does not fit")
                 part.state[parameter] = {key: _restored(value, parameter.device) for key, value in own.items()}
+
+
+def _at_rest(parameter: nn.Parameter) -> dict[str, Tensor]:
+    """What AdamW remembers before its first step.
+
+    torch makes it in that step, among the gradients: on a CPU the next steps find gaps that do not fit them then.
+    """
+    moments = {name: torch.zeros_like(parameter, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": torch.zeros((), device=parameter.device), **moments}
 
 
 def _of(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
