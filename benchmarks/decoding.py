@@ -4,7 +4,7 @@
     python benchmarks/decoding.py --model RUN --data DIR [--tokens 2000]
 
 Random weights, greedy. Tokens a second count the reading of the prompt; the steady rate is that of the tokens after the
-first. What is compiled is compiled before the clock starts. On CUDA 8 sequences are decoded together, too, and the
+second. What is compiled is compiled before the clock starts. On CUDA 8 sequences are decoded together, too, and the
 steady rate is compared with that of reading the weights once a token from the card's memory; on a CPU llama.cpp takes
 part where llama-cpp-python and gguf are installed. With --model it is told instead what narrow weights cost: the loss
 of RUN's validation text in each dtype, read a token at a time as in decoding.

@@ -54,9 +54,9 @@ def seed_or_another(seed: int | None) -> int:
 
 
 def measured(pace: "Pace | Continuation") -> str:
-    """How many tokens in what time; the first waits for the prompt to be read."""
+    """How many tokens in what time; the first waits for the prompt to be read, the second maybe for a compiler."""
     told = f"{pace.tokens:,} tokens in {units.duration(pace.seconds)}, {pace.tokens_per_second:,.1f} tokens/s"
-    if pace.tokens < 2:
+    if pace.tokens < 3:
         return told
     steady = f"{pace.steady_tokens_per_second:,.1f} tokens/s"
     return f"{told}: the first after {pace.first_token_seconds:.2f} s, then {steady}"

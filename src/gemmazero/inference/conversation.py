@@ -41,7 +41,7 @@ class Conversation:
         self.system = system
         self.forgotten = 0
         """How many of the oldest exchanges the model did not see, or not whole, at the last reply: no room."""
-        self.pace = Pace(0, 0.0, 0.0)
+        self.pace = Pace(0, 0.0, 0.0, 0.0)
         """Of the last reply."""
         self._tokenizer = tokenizer
         self._sampler = sampler

@@ -1,4 +1,4 @@
-"""How fast tokens came: the first one, which waits for the prompt to be read, and those after it."""
+"""How fast tokens came: the first waits for the prompt to be read, the second for the compiler, the others for none."""
 
 import time
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ class Pace:
     tokens: int
     first_token_seconds: float
     """From the beginning to the first token."""
+    second_token_seconds: float
     seconds: float
     """From the beginning to the last token."""
 
@@ -21,16 +22,16 @@ class Pace:
 
     @property
     def steady_tokens_per_second(self) -> float:
-        """Of the tokens after the first; 0 where there are none."""
-        seconds = self.seconds - self.first_token_seconds
-        return (self.tokens - 1) / seconds if seconds > 0 else 0.0
+        """Of the tokens after the second; 0 where there are none."""
+        seconds = self.seconds - self.second_token_seconds
+        return (self.tokens - 2) / seconds if seconds > 0 else 0.0
 
 
 class Stopwatch:
     """Runs from its making; ``count`` it at each token."""
 
     def __init__(self) -> None:
-        self._start = self._first = self._last = time.perf_counter()
+        self._start = self._first = self._second = self._last = time.perf_counter()
         self._tokens = 0
 
     def count(self) -> None:
@@ -39,7 +40,10 @@ class Stopwatch:
         self._tokens += 1
         if self._tokens == 1:
             self._first = self._last
+        if self._tokens <= 2:
+            self._second = self._last
 
     def pace(self) -> Pace:
         """What it has measured up to the last token."""
-        return Pace(self._tokens, self._first - self._start, self._last - self._start)
+        first, second, last = (at - self._start for at in (self._first, self._second, self._last))
+        return Pace(self._tokens, first, second, last)
