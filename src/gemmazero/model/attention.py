@@ -72,7 +72,9 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, sight: Sight, softcap:
     if softcap is not None:
         scores = softcap * torch.tanh(scores.float() / softcap)
     if sight.mask is not None:
-        scores = scores.masked_fill(~sight.mask, torch.finfo(scores.dtype).min)
+        unseen = torch.zeros_like(sight.mask, dtype=scores.dtype)
+        unseen.masked_fill_(~sight.mask, torch.finfo(scores.dtype).min)
+        scores += unseen  # the same numbers as by masked_fill, whose backward pass goes over all scores again
     weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
     return (weights.view(batch, groups, -1, scores.shape[-1]) @ values).view(queries.shape)
 
