@@ -38,9 +38,9 @@ LIMITS = """
 Profiles of 2026-11-21 (`torch.profiler`), on two cores of an AMD EPYC with AVX2 alone.
 
 * A training step of 18.6 M parameters in fp32: 81% of the time are matrix products (62% `mm`, 16% `addmm_`, 3% `bmm`),
-  228 GFLOP at some 107 GFLOP/s; the largest products of the loss alone reach 120 to 150. transformers, at 537 tokens/s,
-  does the same products at some 60, so that 2 to 2.5 times its speed is all there can be. A CPU that multiplies bf16 is
-  not bound so.
+  228 GFLOP at some 107 GFLOP/s; the largest products of the loss alone reach 120 to 150. transformers, at 514 to 556
+  tokens/s, does the same products at some 60, so that 2 to 2.5 times its speed is all there can be. A CPU that
+  multiplies bf16 is not bound so.
 * Decoding in 8 bits: two thirds of a token's 36 ms at the 270m shape, uncompiled, are torch's 8-bit products
   (`_weight_int8pack_mm`): 8 to 10 G weights a second from memory, 14 to 20 from the cache, where memory is read at 34
   GB/s. llama.cpp's q8_0 has its own kernels, which narrow the vectors to 8 bits, too.
