@@ -1,4 +1,4 @@
-"""How fast tokens came: the first waits for the prompt to be read, the second for the compiler, the others for none."""
+"""How fast tokens came: the first waits for the prompt to be read, the second maybe for a compiler."""
 
 import time
 from dataclasses import dataclass
