@@ -39,7 +39,7 @@ class Continuation:
     seconds: float
     """From reading the prompt to the last token."""
     tokens_per_second: float
-    """Of all of it; ``steady_tokens_per_second`` of what came after the second token, which waits for a compiler."""
+    """Of all of it; ``steady_tokens_per_second`` of what came after the second, which may wait for a compiler."""
     first_token_seconds: float
     steady_tokens_per_second: float
 
