@@ -158,7 +158,11 @@ class Training:
 
 
 def load(
-    model: str | Path | None = None, *, device: DeviceName = "auto", dtype: str | None = None, compile: bool = False
+    model: str | Path | None = None,
+    *,
+    device: DeviceName = "auto",
+    dtype: str | None = None,
+    compile: bool | None = None,
 ) -> "LanguageModel":
     """The model called MODEL: a run (its best checkpoint), a checkpoint, a transformers Gemma 2 or 3 folder, a Hub id.
 
@@ -166,7 +170,7 @@ def load(
         model: left out, the newest run under ``runs/``.
         device: ``auto`` takes the best there is.
         dtype: fp32 (the default), bf16, fp16, or int8, which only decodes: 8-bit weights, float32 between them.
-        compile: decoding runs as machine code, made in up to a minute after the first token: worth it for long texts.
+        compile: decode by machine code, which takes a minute on a GPU; left out, where a CPU has a C++ compiler.
     """
     if dtype not in (None, *DTYPES):
         raise UsageError(f'--dtype "{dtype}" is unknown', f"one of {', '.join(DTYPES)}")
@@ -186,7 +190,7 @@ def load(
 class LanguageModel:
     """A model, its tokenizer, and the folder they came from."""
 
-    def __init__(self, folder: Path, gemma: Gemma, tokenizer: Tokenizer, *, compile: bool = False) -> None:
+    def __init__(self, folder: Path, gemma: Gemma, tokenizer: Tokenizer, *, compile: bool | None = None) -> None:
         self.folder = folder
         self.gemma = gemma.eval()
         self.tokenizer = tokenizer

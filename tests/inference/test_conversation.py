@@ -21,7 +21,8 @@ BOTH = pytest.mark.parametrize("tokenizer", [CHAT, STORY], ids=["chat", "story"]
 def conversation(tokenizer: Tokenizer, model: Gemma | None = None, **options) -> Conversation:
     model = model or random_gemma(tokenizer.vocab_size, context=512)
     chosen = {"max_tokens": 12, "seed": 0} | options
-    return Conversation(Generator(model), tokenizer, chosen.pop("sampler", GREEDY), **chosen)
+    generator = Generator(model, compile=chosen.pop("compile", None))
+    return Conversation(generator, tokenizer, chosen.pop("sampler", GREEDY), **chosen)
 
 
 def say(talk: Conversation, *texts: str) -> list[str]:
@@ -107,9 +108,10 @@ def test_a_reply_closed_midway_keeps_what_was_said_and_the_cache(tokenizer, piec
 
 
 @BOTH
-def test_an_interrupt_within_a_layer_keeps_what_was_said_and_no_half_written_cache(tokenizer):
+@pytest.mark.parametrize("compile", [False, None], ids=["within a layer", "before machine code"])
+def test_an_interrupt_keeps_what_was_said_and_no_half_written_cache(tokenizer, compile):
     model = random_gemma(tokenizer.vocab_size, context=512)
-    talk = conversation(tokenizer, model)
+    talk = conversation(tokenizer, model, compile=compile)
     reply = talk.reply("Hello")
     said = next(reply)
 
@@ -117,7 +119,8 @@ def test_an_interrupt_within_a_layer_keeps_what_was_said_and_no_half_written_cac
         raise KeyboardInterrupt
 
     out = model.model.layers[1].self_attn.o_proj  # the first layers' caches have the token, later ones have not
-    hook = out.register_forward_pre_hook(interrupt)
+    part = out if compile is False else model.model.embed_tokens  # all have a place for it
+    hook = part.register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         list(reply)
     hook.remove()

@@ -11,13 +11,16 @@ from gemmazero.model.gemma import Gemma
 GREEDY = Sampler(temperature=0)
 PROMPTS = [[5, 17, 3], [60, 2, 9, 44, 31, 8, 8, 70, 12, 1, 90, 33, 7], [11]]
 
+COMPILED_OR_NOT = pytest.mark.parametrize("compile", [None, False], ids=["machine code", "uncompiled"])
+
 
 def written(
-    model: Gemma, prompts, sampler=GREEDY, *, seed=0, max_tokens=30, end_ids=(), first_row=0
+    model: Gemma, prompts, sampler=GREEDY, *, seed=0, max_tokens=30, end_ids=(), first_row=0, compile=None
 ) -> list[list[int]]:
     generators = [row_generator(seed, first_row + row) for row in range(len(prompts))]
     rows: list[list[int]] = [[] for _ in prompts]
-    for step in Generator(model).stream(prompts, sampler, generators, max_tokens=max_tokens, end_ids=end_ids):
+    generator = Generator(model, compile=compile)
+    for step in generator.stream(prompts, sampler, generators, max_tokens=max_tokens, end_ids=end_ids):
         for row, new in zip(rows, step, strict=True):
             row += [] if new is None else [new]
     return rows
@@ -31,18 +34,20 @@ def likeliest(model: Gemma, prompt: list[int], count: int) -> list[int]:
     return ids[len(prompt) :]
 
 
+@COMPILED_OR_NOT
 @pytest.mark.parametrize("model_type", ["gemma3_text", "gemma2"])
-def test_greedy_equals_an_uncached_argmax_loop_past_four_windows(model_type):
+def test_greedy_equals_an_uncached_argmax_loop_past_four_windows(model_type, compile):
     model = random_gemma(model_type=model_type)
     for prompt in PROMPTS:
-        ids = written(model, [prompt], max_tokens=6 * WINDOW)[0]
+        ids = written(model, [prompt], max_tokens=6 * WINDOW, compile=compile)[0]
         assert ids == likeliest(model, prompt, 6 * WINDOW)
         assert len(set(ids)) > WINDOW, "a model that repeats itself would prove little"
 
 
 @pytest.mark.parametrize("model_type", ["gemma3_text", "gemma2"])
 @pytest.mark.parametrize("penalty", [1.0, 1.4])
-def test_greedy_equals_transformers_generate(model_type, penalty):
+@COMPILED_OR_NOT
+def test_greedy_equals_transformers_generate(model_type, penalty, compile):
     model = random_gemma(model_type=model_type)
     twin = transformers_twin(model)
     for prompt in PROMPTS:
@@ -56,15 +61,20 @@ def test_greedy_equals_transformers_generate(model_type, penalty):
             pad_token_id=0,
         )
         sampler = Sampler(temperature=0, repetition_penalty=penalty)
-        assert written(model, [prompt], sampler, max_tokens=6 * WINDOW) == [theirs[0, len(prompt) :].tolist()]
+        ours = written(model, [prompt], sampler, max_tokens=6 * WINDOW, compile=compile)
+        assert ours == [theirs[0, len(prompt) :].tolist()]
 
 
 @pytest.mark.parametrize("model_type", ["gemma3_text", "gemma2"])
 @pytest.mark.parametrize("sampler", [GREEDY, Sampler(repetition_penalty=1.2)], ids=["greedy", "sampled"])
-def test_a_batch_of_unequal_lengths_writes_what_each_row_writes_alone(model_type, sampler):
+@COMPILED_OR_NOT
+def test_a_batch_of_unequal_lengths_writes_what_each_row_writes_alone(model_type, sampler, compile):
     model = random_gemma(model_type=model_type)
-    alone = [written(model, [prompt], sampler, seed=4, first_row=row)[0] for row, prompt in enumerate(PROMPTS)]
-    assert written(model, PROMPTS, sampler, seed=4) == alone
+    alone = [
+        written(model, [prompt], sampler, seed=4, first_row=row, compile=compile)[0]
+        for row, prompt in enumerate(PROMPTS)
+    ]
+    assert written(model, PROMPTS, sampler, seed=4, compile=compile) == alone
 
 
 def test_equal_seeds_write_the_same_and_others_do_not():

@@ -135,6 +135,25 @@ def test_cache_counts_the_positions_that_were_read() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 1, 5, 200])
+def test_slots_of_many_positions_are_as_many_slots_of_one_also_in_a_cache_that_was_never_appended_to(
+    window: int | None,
+) -> None:
+    keys, like = torch.arange(400.0)[None, None, :, None], torch.empty(1, 1, 0, 1)
+    singly, together = LayerCache(window), LayerCache(window)
+    for start in range(0, 400, 40):
+        slot = together.slot(400, 40, like)
+        slot.keys[:, :, slot.last : slot.last + 40] = keys[:, :, start : start + 40]
+        for position in range(start, start + 40):
+            alone = singly.slot(400, like=like)
+            alone.keys[:, :, alone.last] = keys[:, :, position]
+            seen = slot.last + position - start - (alone.last - alone.first)
+            assert torch.equal(
+                slot.keys[:, :, seen : slot.last + position - start + 1], alone.keys[:, :, alone.first : alone.last + 1]
+            )
+        assert slot.keys.shape == alone.keys.shape
+
+
+@pytest.mark.parametrize("window", [None, 1, 5, 200])
 def test_slots_are_in_buffers_that_stay_while_a_text_grows_and_slides(window: int | None) -> None:
     drawn = torch.randn(2, 1, 3, 900, 4, generator=torch.Generator().manual_seed(0))
     keys, values = drawn

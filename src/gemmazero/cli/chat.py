@@ -58,7 +58,7 @@ def chat(
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "fp32",
-    compile: CompileOption = False,
+    compile: CompileOption = None,
     **settings: Any,
 ) -> None:
     """Talk with a model, or write a story with it, turn by turn."""
@@ -68,7 +68,7 @@ def chat(
     from gemmazero.inference.conversation import Conversation
 
     loaded = api.load(model, device=device, dtype=dtype, compile=compile)
-    if compile:
+    if loaded.generator.has_yet_to_compile:
         console.say(COMPILING)
     seed = seed_or_another(seed)
     conversation = Conversation(loaded.generator, loaded.tokenizer, sampler, max_tokens=max_tokens, seed=seed)

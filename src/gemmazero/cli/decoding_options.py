@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gemmazero.inference.pace import Pace
 
 MODEL_HELP = "A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder."
-COMPILING = "compiling the model: after the first token it takes up to a minute"
+COMPILING = "compiling the model: the second token takes up to a minute"
 NEWEST_RUN = "the newest run's best checkpoint"
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -39,11 +39,13 @@ DtypeOption = Annotated[
     ),
 ]
 CompileOption = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        help="Make machine code for the model: a wait of up to a minute after the first token, the others are quicker.",
+        help="Run machine code made for the model: on a CPU by a C++ compiler, in two seconds when it is first used; "
+        "a GPU takes a minute after the first token.",
         metavar="",
         rich_help_panel="Machine",
+        show_default="on a CPU with a C++ compiler",
     ),
 ]
 

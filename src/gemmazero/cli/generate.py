@@ -56,7 +56,7 @@ def generate(
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "fp32",
-    compile: CompileOption = False,
+    compile: CompileOption = None,
     **settings: Any,
 ) -> None:
     """Continue a text as the model would."""
@@ -68,7 +68,7 @@ def generate(
     from gemmazero.inference.continuation import Continuation, continuing
 
     loaded = api.load(model, device=device, dtype=dtype, compile=compile)
-    if compile:
+    if loaded.generator.has_yet_to_compile:
         console.say(COMPILING)
     streams = len(texts) == 1 and not (as_json or no_stream)
     if streams:

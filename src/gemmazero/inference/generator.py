@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from gemmazero.errors import UsageError
+from gemmazero.errors import CompilationError, UsageError
 from gemmazero.inference.compiled_token import CompiledToken
+from gemmazero.inference.native_step import MOST_TOKENS, NativeStep
 from gemmazero.inference.one_token import OneToken
 from gemmazero.inference.sampling import Sampler
 from gemmazero.model.cache import Cache
@@ -20,14 +21,25 @@ class Generator:
 
     Args:
         model: put into evaluation mode.
-        compile: single tokens are read by machine code that is made for the model, which takes a minute at first.
+        compile: single tokens are read by machine code. Left out, they are on a CPU with a C++ compiler, which takes
+            two seconds when it is first used; a GPU takes a minute.
+
+    Raises:
+        CompilationError: it was asked for on a CPU, and there is no compiler.
     """
 
-    def __init__(self, model: Gemma, *, compile: bool = False) -> None:
+    def __init__(self, model: Gemma, *, compile: bool | None = None) -> None:
         self.model = model.eval()
-        self._compiled_token = CompiledToken(model) if compile else None
-        self._one_token = OneToken(model) if model.device.type == "cpu" and not compile else None
+        self._native_step = _native_step(model, compile)
+        self._compiled_token = CompiledToken(model) if compile and self._native_step is None else None
+        eager = self._native_step is None and self._compiled_token is None
+        self._one_token = OneToken(model) if eager and model.device.type == "cpu" else None
         self.context: int = model.config.max_position_embeddings
+
+    @property
+    def has_yet_to_compile(self) -> bool:
+        """Whether the first single token waits a minute for a compiler."""
+        return self._compiled_token is not None
 
     def stream(
         self,
@@ -58,7 +70,7 @@ class Generator:
 
         Raises:
             UsageError: a prompt is longer than the model's context.
-            CompilationError: there is no compiler.
+            CompilationError: it was to be compiled, and there is no compiler.
         """
         rows = [list(prompt) for prompt in prompts]
         longest = max(map(len, rows))
@@ -91,6 +103,8 @@ class Generator:
     def _read(self, ids: Tensor, cache: Cache, positions: int) -> Tensor:
         """(B, T) → (B, V): what comes after the last position; the cache will hold ``positions`` at most."""
         ids = ids.to(self.model.device)
+        if self._native_step is not None and (ids.shape[1] == 1 or ids.numel() <= MOST_TOKENS):
+            return self._native_step(ids, cache, positions)
         if self._compiled_token is not None and ids.shape[1] == 1 and cache.length:
             return self._compiled_token(ids, cache, positions)
         if self._one_token is not None and ids.shape == (1, 1) and cache.padding is None:
@@ -98,3 +112,14 @@ class Generator:
         for start in range(0, ids.shape[1], _PREFILL_CHUNK):
             hidden = self.model.hidden(ids[:, start : start + _PREFILL_CHUNK], cache)
         return self.model.logits(hidden[:, -1])
+
+
+def _native_step(model: Gemma, compile: bool | None) -> NativeStep | None:
+    if compile is False or not NativeStep.can_read(model):
+        return None
+    try:
+        return NativeStep(model)
+    except CompilationError:
+        if compile:
+            raise
+        return None

@@ -41,20 +41,22 @@ class LayerCache:
         start, self._end = self._end - kept, self._end + new
         return self._keys.narrow(2, start, kept + new), self._values.narrow(2, start, kept + new)
 
-    def slot(self, positions: int) -> "Slot":
-        """The place of the next position, for somebody else to fill, in a cache that was appended to before.
+    def slot(self, positions: int, new: int = 1, like: Tensor | None = None) -> "Slot":
+        """The place of the next position and those of ``new`` - 1 after it, for somebody else to fill.
 
         Args:
             positions: that the cache will hold at most; as long as they are fewer than the next power of two, every
                 slot is one of the same buffers of the same size.
+            new: at most 128.
+            like: (B, G, 0, K), of the dtype to keep; for a cache that nothing was appended to before.
         """
         kept, capacity = self._kept(), max(_FIRST_CAPACITY, _power_of_two(positions))
         if self.window is not None:
             capacity = min(capacity, max(_FIRST_CAPACITY, 2 * _power_of_two(self.window)))
-        if capacity != self._keys.shape[2] or self._end == capacity:
-            self._move(kept, self._keys, capacity)
-        self._end += 1
-        return Slot(self._keys, self._values, first=self._end - 1 - kept, last=self._end - 1)
+        if capacity != self._keys.shape[2] or self._end + new > capacity:
+            self._move(kept, self._keys if like is None else like, capacity)
+        place, self._end = self._end, self._end + new
+        return Slot(self._keys, self._values, first=place - kept, last=place)
 
     def _kept(self) -> int:
         """How many of the positions so far the next one sees."""

@@ -115,10 +115,14 @@ class Decoder(nn.Module):
 
     def rotation(self, kind: LayerType, positions: Tensor, dtype: torch.dtype) -> Rotation:
         """How every layer of one kind turns its queries and keys at ``positions``, (T) or (B, T)."""
+        return Rotation(positions, self.config.head_dim, *self.rope(kind), dtype)
+
+    def rope(self, kind: LayerType) -> tuple[float, float]:
+        """The base of one kind of layer's rotation, and its linear scaling factor."""
         config = self.config
         if kind == "sliding_attention" and config.is_gemma3:
-            return Rotation(positions, config.head_dim, config.rope_local_base_freq, 1.0, dtype)
-        return Rotation(positions, config.head_dim, config.rope_theta, config.rope_scaling_factor, dtype)
+            return config.rope_local_base_freq, 1.0
+        return config.rope_theta, config.rope_scaling_factor
 
     def _view(
         self,

@@ -16,8 +16,7 @@ class Rotation:
     """
 
     def __init__(self, positions: Tensor, head_dim: int, theta: float, factor: float, dtype: torch.dtype) -> None:
-        exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-        angles = positions.float()[..., None] * (theta**-exponents / factor)  # (…, T, K/2)
+        angles = positions.float()[..., None] * frequencies(head_dim, theta, factor, positions.device)  # (…, T, K/2)
         angles = torch.cat((angles, angles), dim=-1)
         if positions.dim() == 2:
             angles = angles[:, None]  # (B, 1, T, K): the same for every head
@@ -27,3 +26,9 @@ class Rotation:
         """Turn the two halves of every head against each other: (B, heads, T, K) → the same shape."""
         first, second = x.chunk(2, dim=-1)
         return x * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+
+
+def frequencies(head_dim: int, theta: float, factor: float, device: torch.device | None = None) -> Tensor:
+    """float32 (K/2): the angle by which each pair of a head turns from one position to the next."""
+    exponents = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    return theta**-exponents / factor
