@@ -18,7 +18,7 @@ test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
 
 test-gpu: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m gpu
+	TORCHINDUCTOR_COMPILE_THREADS=2 $(BIN)/python -m pytest -m gpu --numprocesses 8
 
 test-mutations: $(VENV)/installed-dev
 	$(BIN)/python tests/mutations.py

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +99,8 @@ def compiled(function: Callable[..., Any], *, mode: str | None = None) -> Callab
 
     config.recompile_limit = config.accumulated_recompile_limit = _MOST_CODES
     config.fail_on_recompile_limit_hit = True
+    # That float32 is float32 on a GPU, too, is meant: ``set_up``.
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores", category=UserWarning)
     return torch.compile(function, dynamic=False, mode=mode)
 
 

@@ -17,6 +17,7 @@ IDS = torch.randint(97, (3, 6 * WINDOW), generator=torch.Generator().manual_seed
 PROMPT = 7
 pytestmark = pytest.mark.filterwarnings(  # what torch's compiler does to itself
     "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+    "ignore:TensorFloat32 tensor cores:UserWarning",
 )
 KINDS = ["gemma3_text", "gemma2"]
 

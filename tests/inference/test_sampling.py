@@ -21,6 +21,12 @@ def logits(scale: float = 3.0, seed: int = 0) -> Tensor:
     return torch.randn(3, 97, generator=torch.Generator().manual_seed(seed)) * scale
 
 
+def filtered(chosen: Sampler, logits: Tensor, seen: list[list[int]]) -> Tensor:
+    """(B, V) → (B, V): the logits of the candidates in their places, all others at -inf."""
+    values, ids = chosen.candidates(logits, seen)
+    return values if ids is None else torch.full_like(logits, -float("inf")).scatter(-1, ids, values)
+
+
 def kept(filtered: Tensor) -> list[list[int]]:
     return [row.isfinite().nonzero()[:, 0].tolist() for row in filtered]
 
@@ -53,7 +59,7 @@ def assert_same_choice(ours: Tensor, theirs: Tensor) -> None:
 def test_each_filter_keeps_what_transformers_keeps(values, theirs, scale):
     for seed in range(5):
         expected = theirs(torch.tensor(SEEN), logits(scale, seed))
-        assert_same_choice(sampler(**values).filtered(logits(scale, seed), SEEN), expected)
+        assert_same_choice(filtered(sampler(**values), logits(scale, seed), SEEN), expected)
 
 
 def test_filters_together_work_in_the_order_of_transformers():
@@ -69,12 +75,12 @@ def test_filters_together_work_in_the_order_of_transformers():
     )
     for seed in range(20):
         expected = theirs(torch.tensor(SEEN), logits(seed=seed))
-        assert_same_choice(everything.filtered(logits(seed=seed), SEEN), expected)
+        assert_same_choice(filtered(everything, logits(seed=seed), SEEN), expected)
 
 
 def test_penalty_divides_positive_logits_and_multiplies_negative_ones_once():
     row = torch.tensor([[4.0, -4.0, 4.0, -4.0, 0.0]])
-    penalized = sampler(temperature=0, repetition_penalty=2.0).filtered(row, [[0, 1, 1, 0, 4]])
+    penalized = filtered(sampler(temperature=0, repetition_penalty=2.0), row, [[0, 1, 1, 0, 4]])
     assert penalized.tolist() == [[2.0, -8.0, 4.0, -4.0, 0.0]]
     assert row.tolist() == [[4.0, -4.0, 4.0, -4.0, 0.0]], "the model's logits are not the sampler's to change"
 
@@ -85,14 +91,14 @@ def test_penalty_counts_for_greedy_too():
 
 
 def test_top_k_keeps_every_tie_with_the_last():
-    assert kept(sampler(top_k=2).filtered(torch.tensor([[1.0, 3.0, 1.0, 0.0]]), [[]])) == [[0, 1, 2]]
+    assert kept(filtered(sampler(top_k=2), torch.tensor([[1.0, 3.0, 1.0, 0.0]]), [[]])) == [[0, 1, 2]]
 
 
 def test_top_p_keeps_the_fewest_tokens_that_reach_it():
     row = torch.tensor([[0.1, 0.5, 0.1, 0.3]]).log()
-    assert kept(sampler(top_p=0.45).filtered(row, [[]])) == [[1]]
-    assert kept(sampler(top_p=0.75).filtered(row, [[]])) == [[1, 3]]
-    assert len(kept(sampler(top_p=0.85).filtered(row, [[]]))[0]) == 3, "one of two ties is enough"
+    assert kept(filtered(sampler(top_p=0.45), row, [[]])) == [[1]]
+    assert kept(filtered(sampler(top_p=0.75), row, [[]])) == [[1, 3]]
+    assert len(kept(filtered(sampler(top_p=0.85), row, [[]]))[0]) == 3, "one of two ties is enough"
 
 
 @pytest.mark.parametrize("scale", [0.1, 4.0])
@@ -100,16 +106,16 @@ def test_top_p_of_a_large_vocabulary_keeps_what_transformers_keeps(scale):
     wide = torch.randn(2, 5000, generator=torch.Generator().manual_seed(1)) * scale
     for top_p in (0.3, 0.6, 0.95):
         expected = hf.TopPLogitsWarper(top_p)(torch.tensor([[0], [0]]), wide)
-        assert_same_choice(sampler(top_p=top_p).filtered(wide, [[], []]), expected)
+        assert_same_choice(filtered(sampler(top_p=top_p), wide, [[], []]), expected)
 
 
 def test_min_p_keeps_ties_of_the_likeliest():
     row = torch.tensor([[2.0, 1.9, 2.0, -5.0]])
-    assert kept(sampler(min_p=1.0).filtered(row, [[]])) == [[0, 2]]
+    assert kept(filtered(sampler(min_p=1.0), row, [[]])) == [[0, 2]]
 
 
 def test_everything_off_leaves_every_token():
-    assert_same_choice(sampler().filtered(logits(), SEEN), logits())
+    assert_same_choice(filtered(sampler(), logits(), SEEN), logits())
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-320, 1e-50, 1e-12, 1e-3])
@@ -125,7 +131,7 @@ def test_coldest_draw_is_the_likeliest_token(temperature):
 ])  # fmt: skip
 def test_extreme_values_still_give_probabilities(values):
     rows = torch.tensor([[1e30, -1e30, 0.0, 1e30], [0.0, 0.0, 0.0, 0.0], [-1e-30, 1e-30, -5.0, 5.0]])
-    probabilities = sampler(**values).filtered(rows, [[0, 1, 2, 3]] * 3).softmax(dim=-1)
+    probabilities = filtered(sampler(**values), rows, [[0, 1, 2, 3]] * 3).softmax(dim=-1)
     torch.testing.assert_close(probabilities.sum(dim=-1), torch.ones(3))
 
 
@@ -142,7 +148,7 @@ def test_draws_follow_the_probabilities():
 def test_filtered_tokens_are_never_drawn():
     generators = [row_generator(0, row) for row in range(3)]
     chosen = sampler(temperature=5.0, top_k=3)
-    allowed = kept(chosen.filtered(logits(), SEEN))
+    allowed = kept(filtered(chosen, logits(), SEEN))
     for _ in range(200):
         assert all(new in row for new, row in zip(chosen(logits(), SEEN, generators).tolist(), allowed, strict=True))
 

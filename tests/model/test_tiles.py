@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule
 from torch.nn.attention import flex_attention
+from torch.nn.attention.flex_attention import BlockMask
 
 from gemmazero.data.batch import document_numbers
 from gemmazero.model.attention import attend
@@ -64,6 +65,26 @@ def test_attention_in_tiles_is_that_over_all_keys(
     weights = torch.randn(seen[0].shape, generator=generator, dtype=torch.float64)
     gradients = [torch.autograd.grad((one * weights).sum(), heads) for one in seen]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("time", "window", "has_documents"), [(128, None, False), (500, 150, False), (700, 130, True)])
+def test_tiles_by_keys_are_what_torch_makes_of_those_by_queries(
+    time: int, window: int | None, has_documents: bool
+) -> None:
+    ours = tiles(time, window, documents_of(time) if has_documents else None, CPU)
+    theirs = BlockMask.from_kv_blocks(
+        ours.kv_num_blocks,
+        ours.kv_indices,
+        ours.full_kv_num_blocks,
+        ours.full_kv_indices,
+        BLOCK_SIZE=TILE,
+        mask_mod=ours.mask_mod,
+        seq_lengths=(time, time),
+    )
+    for name in ("q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices"):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        assert torch.equal(one, other)
+        assert (one.dtype, one.stride()) == (other.dtype, other.stride())
 
 
 @pytest.mark.parametrize("time", [128, 129, 500, 512, 640])

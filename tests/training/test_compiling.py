@@ -84,7 +84,7 @@ def test_tiles_are_for_cards_and_heads_that_have_room_for_them(
     card = SimpleNamespace(major=capability[0], minor=capability[1], shared_memory_per_block_optin=shared)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: card)
     device = torch.device("cuda")
-    assert [size for size in (8, 16, 64, 128, 256, 512) if has_room_for_tiles(device, size)] == sizes
+    assert [size for size in (8, 16, 64, 128, 192, 256, 512) if has_room_for_tiles(device, size)] == sizes
     decoder = make_model().model
     set_compiled(decoder, device, is_compiled=True)
     assert (decoder.fuses, decoder.through) == (bool(sizes), through_compiled_block)

@@ -17,7 +17,8 @@ from gemmazero.errors import CheckpointError, DataError
 from gemmazero.model.gemma import Gemma
 
 TOKENS_AT_ONCE = 4096
-_BYTES_AT_ONCE = 2**25  # of float32 logits: less than training has, so that validating takes no more memory
+_BYTES_AT_ONCE, _BYTES_ON_GPU = 2**25, 2**28
+"""Of float32 logits: less than training has, so that validating takes no more memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +131,10 @@ def score(model: Gemma, ids: Tensor, end_id: int | None) -> tuple[float, int]:
     """Summed nats and right guesses for every token but the first of each row, a chunk of logits at a time."""
     batch = Batch.of(ids[:, :-1], ids[:, 1:], end_id)
     hidden, targets = model.hidden(batch.ids, documents=batch.documents).flatten(0, 1), batch.targets.flatten()
-    nats, correct, rows = 0.0, 0, max(1, _BYTES_AT_ONCE // (4 * model.config.vocab_size))
+    rows = max(1, (_BYTES_ON_GPU if ids.is_cuda else _BYTES_AT_ONCE) // (4 * model.config.vocab_size))
+    nats, correct = [], []
     for start in range(0, len(targets), rows):
         logits, wanted = model.logits(hidden[start : start + rows]), targets[start : start + rows]
-        nats += float(F.cross_entropy(logits, wanted, reduction="sum"))
-        correct += int((logits.argmax(dim=-1) == wanted).sum())
-    return nats, correct
+        nats.append(F.cross_entropy(logits, wanted, reduction="sum"))
+        correct.append((logits.argmax(dim=-1) == wanted).sum())
+    return sum(torch.stack(nats).tolist()), sum(torch.stack(correct).tolist())  # a GPU is waited for at the end alone

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_HEADS = (64, 1024)  # so many of the likeliest nearly always reach top_p; to sort a large vocabulary whole takes long
+_HEADS = (64, 1024, 16384)  # so many of the likeliest mostly reach top_p; to sort a large vocabulary takes long
 _COLDEST = 1e-30  # below it a temperature may be 0 in float32, and nothing but the likeliest is drawn long before
 
 
@@ -58,33 +58,45 @@ class Sampler:
         """
         import torch
 
-        logits = self.filtered(logits, seen)
+        logits, ids = self.candidates(logits, seen)
         if self.temperature == 0:
-            return logits.argmax(dim=-1).cpu()
-        chances = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
-        # Each token owns a stretch of [0, 1) as long as its probability, which in sum may be a little less than 1.
-        ends = logits.softmax(dim=-1).cpu().double().cumsum(dim=-1)
-        places = torch.searchsorted(ends, torch.stack(chances) * ends[:, -1:], right=True)[:, 0]
-        return places.clamp(max=logits.shape[-1] - 1)  # past the last only where a model gives NaN
+            places = logits.argmax(dim=-1, keepdim=True)
+        else:
+            chances = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
+            # Each token owns a stretch of [0, 1) as long as its probability, which in sum may be a little less than 1.
+            ends = logits.softmax(dim=-1).cpu().double().cumsum(dim=-1)
+            places = torch.searchsorted(ends, torch.stack(chances) * ends[:, -1:], right=True)
+            places = places.clamp(max=logits.shape[-1] - 1)  # past the last only where a model gives NaN
+        return (places if ids is None else ids.gather(-1, places.to(ids.device)))[:, 0].cpu()
 
-    def filtered(self, logits: "Tensor", seen: Sequence[Sequence[int]]) -> "Tensor":
-        """The logits to draw from, (B, V) → (B, V): penalty and temperature applied, what is ruled out at -inf."""
+    def candidates(self, logits: "Tensor", seen: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor | None]":
+        """The tokens to draw from.
+
+        Args:
+            logits: float32 (B, V).
+            seen: as in a call.
+
+        Returns:
+            their logits, penalty and temperature applied, (B, N), -inf for those ruled out; and their ids (B, N), or
+            None where N is V and they are in order. What top-p leaves is sorted, the likeliest first.
+        """
         if self.repetition_penalty != 1:
             logits = _penalized(logits, seen, self.repetition_penalty)
         if self.temperature == 0:
-            return logits
+            return logits, None
         # A difference of logits is all that counts; from the largest down, no division overflows upwards.
         logits = (logits - logits.amax(dim=-1, keepdim=True)) / max(self.temperature, _COLDEST)
+        ids = None
         if 0 < self.top_k < logits.shape[-1]:
             last = logits.topk(self.top_k).values[:, -1:]
             logits = logits.masked_fill(logits < last, -float("inf"))
         if self.top_p < 1:
-            logits = _nucleus(logits, self.top_p)
+            logits, ids = _nucleus(logits, self.top_p)
         if self.min_p > 0:
             probabilities = logits.softmax(dim=-1)
             least = self.min_p * probabilities.amax(dim=-1, keepdim=True)
             logits = logits.masked_fill(probabilities < least, -float("inf"))
-        return logits
+        return logits, ids
 
 
 def row_generator(seed: int, row: int) -> "torch.Generator":
@@ -105,15 +117,16 @@ def _penalized(logits: "Tensor", seen: Sequence[Sequence[int]], penalty: float) 
     return logits
 
 
-def _nucleus(logits: "Tensor", top_p: float) -> "Tensor":
-    """Top-p sampling (arXiv 1904.09751): the fewest likeliest tokens that together reach ``top_p``, at least one."""
+def _nucleus(logits: "Tensor", top_p: float) -> "tuple[Tensor, Tensor]":
+    """Top-p sampling (arXiv 1904.09751): the fewest likeliest tokens that together reach ``top_p``, at least one.
+
+    (B, V) → (B, N), from the likeliest down, those beyond at -inf, and their ids.
+    """
     probabilities = logits.softmax(dim=-1)
-    for size in _HEADS:
+    for size in (*_HEADS, logits.shape[-1]):
         likeliest, ids = probabilities.topk(min(size, logits.shape[-1]))
         if likeliest.sum(dim=-1).min() >= top_p:
             break
-    else:
-        likeliest, ids = probabilities.sort(dim=-1, descending=True)
     out = likeliest.cumsum(dim=-1) - likeliest >= top_p  # those before it reach top_p already
     out[:, 0] = False
-    return logits.masked_fill(out.new_ones(logits.shape).scatter(-1, ids, out), -float("inf"))
+    return logits.gather(-1, ids).masked_fill(out, -float("inf")), ids

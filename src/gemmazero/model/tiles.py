@@ -1,12 +1,14 @@
 """Attention in tiles, by FlexAttention (arXiv 2412.05496): a compiled kernel goes past the tiles that nobody sees."""
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 TILE = 128  # queries by as many keys: FlexAttention's own size, which its kernels divide
+_LARGE_HEAD = 128  # beyond it the gradients of a tile's keys and values do not fit into the registers of 4 warps
 
 
 def tiles(time: int, window: int | None, documents: Tensor | None, device: torch.device) -> BlockMask:
@@ -29,7 +31,9 @@ def attend_in_tiles(queries: Tensor, keys: Tensor, values: Tensor, seen: BlockMa
         return softcap * torch.tanh(score / softcap)
 
     score_mod = None if softcap is None else capped
-    result = flex_attention(queries, keys, values, score_mod, seen, scale=1.0, enable_gqa=True)
+    is_large = queries.shape[-1] > _LARGE_HEAD and queries.dtype != torch.float32
+    options: Any = {"bwd_num_warps": 8} if is_large else None  # torch's type knows of num_warps alone
+    result = flex_attention(queries, keys, values, score_mod, seen, scale=1.0, enable_gqa=True, kernel_options=options)
     assert isinstance(result, Tensor)
     return result
 
@@ -60,12 +64,20 @@ def _tiles(time: int, window: int | None, documents: Tensor | None, device: torc
         begun, ended = documents[:, first], documents[:, last]
         some = some & (begun[:, :, None] <= ended[:, None])
         every = every & (ended[:, :, None] == begun[:, None])
-    return BlockMask.from_kv_blocks(
-        *_listed(some & ~every), *_listed(every), BLOCK_SIZE=TILE, mask_mod=sees, seq_lengths=(time, time)
-    )
+    partial = some & ~every  # BlockMask.from_kv_blocks makes the same of these in four times the time
+    keys, whole_keys = _listed(partial), _listed(every)
+    queries, whole_queries = _listed(partial.mT), _listed(every.mT)
+    return BlockMask(
+        seq_lengths=(time, time),
+        kv_num_blocks=keys[0], kv_indices=keys[1], full_kv_num_blocks=whole_keys[0], full_kv_indices=whole_keys[1],
+        q_num_blocks=queries[0], q_indices=queries[1],
+        full_q_num_blocks=whole_queries[0], full_q_indices=whole_queries[1],
+        BLOCK_SIZE=(TILE, TILE),
+        mask_mod=sees,
+    )  # fmt: skip
 
 
 def _listed(which: Tensor) -> tuple[Tensor, Tensor]:
     """bool (B, N, N) → for each row of tiles how many are meant, int32 (B, 1, N), and those first, (B, 1, N, N)."""
-    order = which.int().argsort(dim=-1, descending=True, stable=True)
+    order = which.int().contiguous().argsort(dim=-1, descending=True, stable=True)
     return which.sum(dim=-1, dtype=torch.int32)[:, None], order.int()[:, None]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gemmazero.config import TrainConfig
 from gemmazero.model.cache import LayerMemory
 from gemmazero.model.gemma import Decoder, through_block
 from gemmazero.model.rope import Rotation
@@ -21,15 +22,21 @@ def set_compiled(decoder: Decoder, device: torch.device, *, is_compiled: bool) -
     decoder.fuses = is_compiled and device.type == "cuda" and has_room_for_tiles(device, decoder.config.head_dim)
 
 
+def fuses_loss(settings: TrainConfig) -> bool:
+    """Whether what happens to logits is compiled: on a GPU with the blocks; a CPU gains little by it."""
+    return bool(settings.compile) and settings.device == "cuda"
+
+
 def has_room_for_tiles(device: torch.device, head_dim: int) -> bool:
     """Whether this GPU's FlexAttention takes heads of such a size.
 
     Torch has kernels for 16 numbers on; a T4 is left out. They keep tiles of queries, keys and values in memory that a
-    block of threads shares: for heads of 256 148 KiB, as torch 2.13 compiles them for a card that has but 99.
+    block of threads shares: for heads of 256 148 KiB, as torch 2.13 compiles them for a card that has but 99. Between
+    128 and 256 they are as for neither, and need more than any but the largest cards have.
     """
     card = torch.cuda.get_device_properties(device)
-    most = 256 if getattr(card, "shared_memory_per_block_optin", 0) > _DESKTOP_SHARED_MEMORY else 128
-    return card.major >= 8 and 16 <= head_dim <= most
+    has_256 = getattr(card, "shared_memory_per_block_optin", 0) > _DESKTOP_SHARED_MEMORY
+    return card.major >= 8 and (16 <= head_dim <= 128 or (has_256 and head_dim == 256))
 
 
 def through_compiled_block(

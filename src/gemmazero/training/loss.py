@@ -1,18 +1,24 @@
 """Next-token cross-entropy in chunks that fit: full logits never exist, forwards or backwards."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gemmazero.runtime import compiled
+
 CHUNK_BYTES, CHUNK_BYTES_ON_GPU = 64 * 2**20, 512 * 2**20
 """Of float32 logits in a chunk; a few tensors of that size exist at once. Each chunk reads the output matrix anew, and
 adds to its gradient, which takes a GPU longer than the products of few rows."""
+FUSED_CHUNK_BYTES = 2**30
+"""Of logits in a fused chunk, in the matrices' dtype; there is no other tensor of that size."""
 _ALIGNMENT = 64  # ids: rows of logits that begin anywhere are written at two thirds of the speed
 
 
 def next_token_loss(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, softcap: float | None, multiplier: float
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, softcap: float | None, multiplier: float, is_fused: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The summed cross-entropy of softmax(cap · tanh(hidden · weightᵀ / cap)) against ``targets``, in float32.
 
@@ -25,68 +31,80 @@ def next_token_loss(
         targets: int64 (B, T).
         softcap: of the logits; None where there is none.
         multiplier: the loss is multiplied by it, and so are the gradients: loss scale / tokens in the batch.
+        is_fused: what happens to a chunk of logits is compiled into a few kernels, for a GPU; rounded otherwise.
 
     Returns:
         The scalar to call ``backward`` on, and the plain sum in nats, detached.
     """
     loss, nats = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden.flatten(0, -2), weight, targets.flatten(), softcap, multiplier
+        hidden.flatten(0, -2), weight, targets.flatten(), softcap, multiplier, is_fused
     )
     return loss, nats.detach()
 
 
-def chunk_bytes(device: str) -> int:
-    """Of the float32 logits that are there at once, on a device of this type."""
-    return CHUNK_BYTES_ON_GPU if device == "cuda" else CHUNK_BYTES
+def rows_at_once(vocabulary: int, device: str, itemsize: int, *, is_fused: bool) -> int:
+    """Of logits in a chunk, on a device of this type, where matrices have numbers of ``itemsize`` bytes.
+
+    Fused, it is a power of two, which mostly divides a batch: every other number of rows is compiled, too.
+    """
+    if is_fused:
+        return 1 << max(1, FUSED_CHUNK_BYTES // (itemsize * vocabulary)).bit_length() - 1
+    return max(1, (CHUNK_BYTES_ON_GPU if device == "cuda" else CHUNK_BYTES) // (4 * vocabulary))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, multiplier: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        softcap: float | None,
+        multiplier: float,
+        is_fused: bool,
     ) -> tuple[Tensor, Tensor]:
         device = hidden.device.type
         narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         narrow_hidden, narrow_weight = hidden.to(narrow), weight.to(narrow)
-        size = max(1, chunk_bytes(device) // (4 * len(weight)))
+        size = rows_at_once(len(weight), device, narrow.itemsize, is_fused=is_fused)
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
         nats = torch.zeros((), dtype=torch.float64 if device == "cpu" else torch.float32, device=hidden.device)
+        gradient_of = _fused_gradient if is_fused else _gradient
         with torch.autocast(device, enabled=False):
             for start in range(0, len(hidden), size):
                 chunk = slice(start, start + size)
                 some = narrow_hidden[chunk]
-                gradient, more = _gradient(some, narrow_weight, targets[chunk, None], softcap, multiplier)
-                nats += more
-                hidden_gradient[chunk] = gradient @ narrow_weight
+                logits = torch.mm(some, narrow_weight.T, out=_aligned(len(some), len(weight), narrow, hidden.device))
+                nats += gradient_of(logits, targets[chunk, None], softcap, multiplier)
+                hidden_gradient[chunk] = logits @ narrow_weight  # they are their gradient now
                 if narrow == weight_gradient.dtype:
-                    weight_gradient.addmm_(gradient.T, some)
+                    weight_gradient.addmm_(logits.T, some)
                 else:
-                    weight_gradient += gradient.T @ some
-                del gradient  # before the next chunk is made
+                    weight_gradient += logits.T @ some
+                del logits  # before the next chunk is made
         ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
         nats = nats.float()
         ctx.mark_non_differentiable(nats)
         return nats * multiplier, nats
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         if outer.device.type == "cpu" and outer == 1:  # as ever in training: no copy; a GPU would be waited for
-            return hidden_gradient, weight_gradient, None, None, None
-        return hidden_gradient * outer, weight_gradient * outer, None, None, None
+            return hidden_gradient, weight_gradient, None, None, None, None
+        return hidden_gradient * outer, weight_gradient * outer, None, None, None, None
 
 
-def _gradient(
-    hidden: Tensor, weight: Tensor, wanted: Tensor, softcap: float | None, multiplier: float
-) -> tuple[Tensor, Tensor]:
-    """The gradient of a chunk's logits, (rows, V) in the dtype of ``weight``, and the sum of its nats.
+def _gradient(product: Tensor, wanted: Tensor, softcap: float | None, multiplier: float) -> Tensor:
+    """Put the gradient of logits (rows, V) in their place; returns the sum of their nats.
 
     One tensor of float32 logits becomes their softmax, and that the gradient, in place; a soft-cap takes another.
     """
-    product = torch.mm(hidden, weight.T, out=_aligned(len(hidden), weight, weight.dtype))
-    is_wide = weight.dtype == torch.float32
-    logits = product if is_wide else _aligned(len(hidden), weight, torch.float32).copy_(product)
+    is_wide = product.dtype == torch.float32
+    logits = (
+        product if is_wide else _aligned(len(product), product.shape[1], torch.float32, product.device).copy_(product)
+    )
     capped = None
     if softcap is not None:
         capped = (logits / softcap).tanh_()
@@ -98,10 +116,41 @@ def _gradient(
     gradient.scatter_add_(1, wanted, gradient.new_full((1, 1), -multiplier).expand_as(wanted))
     if capped is not None:
         gradient.addcmul_(gradient, capped.square_(), value=-1)
-    return gradient if is_wide else product.copy_(gradient), (largest + total.log() - right).sum()
+    if not is_wide:
+        product.copy_(gradient)
+    return (largest + total.log() - right).sum()
 
 
-def _aligned(rows: int, weight: Tensor, dtype: torch.dtype) -> Tensor:
+def _fused_gradient(product: Tensor, wanted: Tensor, softcap: float | None, multiplier: float) -> Tensor:
+    """What ``_gradient`` does. A number would be part of the code, and fp16 compile another at each loss scale."""
+    nats: Tensor = _compiled()(product, wanted, softcap, torch.full((), multiplier, device=product.device))
+    return nats
+
+
+@functools.cache
+def _compiled() -> Callable[..., Tensor]:
+    return compiled(_gradient_in_few_passes)
+
+
+def _gradient_in_few_passes(product: Tensor, wanted: Tensor, softcap: float | None, multiplier: Tensor) -> Tensor:
+    """What ``_gradient`` does, as functions of single numbers and rows, which a compiler fuses."""
+    logits = product.float()
+    capped = None
+    if softcap is not None:
+        capped = torch.tanh(logits / softcap)
+        logits = softcap * capped
+    largest, right = logits.amax(dim=-1, keepdim=True), logits.gather(1, wanted)
+    powers = (logits - largest).exp()
+    total = powers.sum(dim=-1, keepdim=True)
+    is_wanted = torch.arange(product.shape[1], device=product.device) == wanted
+    gradient = (powers / total - is_wanted.float()) * multiplier
+    if capped is not None:
+        gradient = gradient * (1 - capped.square())
+    product.copy_(gradient)
+    return (largest + total.log() - right).sum()
+
+
+def _aligned(rows: int, vocabulary: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Room for (rows, V) logits, each row at a multiple of some bytes from the one before."""
-    padded = len(weight) + -len(weight) % _ALIGNMENT
-    return weight.new_empty(rows, padded, dtype=dtype)[:, : len(weight)]
+    padded = vocabulary + -vocabulary % _ALIGNMENT
+    return torch.empty(rows, padded, dtype=dtype, device=device)[:, :vocabulary]

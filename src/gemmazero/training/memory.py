@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves
 from gemmazero.config import LayerType, ModelConfig, TrainConfig
 from gemmazero.data.batch import Batch
 from gemmazero.model.gemma import Gemma
-from gemmazero.training.loss import chunk_bytes
+from gemmazero.training.compiling import fuses_loss
+from gemmazero.training.loss import rows_at_once
 from gemmazero.training.optimizer import Optimizer
 from gemmazero.training.precision import Precision
 
@@ -62,7 +63,7 @@ class Memory:
     activations: int
     """What the forward pass of a micro-batch keeps for the backward pass."""
     logits: int
-    """A chunk of them, in float32."""
+    """A chunk of them: in float32, or where the loss is fused in the dtype of the products."""
     total: int
 
 
@@ -78,15 +79,17 @@ class MemoryModel:
     working: Bytes
     """Beside the activations, while one layer is gone back through."""
     row: int
-    """A position's logits, in float32."""
+    """A position's logits."""
+    rows: int
+    """Positions in a chunk of them, at most."""
     chunks: float
-    """Tensors of the size of a chunk of them, which the loss has at once."""
+    """Tensors of the size of a chunk, which the loss has at once."""
 
     def memory(self, settings: TrainConfig, micro_batch_size: int, process: int = 0) -> Memory:
         """What training with such micro-batches takes, on top of ``process``."""
         activations, working = self.activations.of(micro_batch_size), self.working.of(micro_batch_size)
         gradients = self.parameters
-        logits = min(chunk_bytes(settings.device), self.row * micro_batch_size * settings.sequence_length)
+        logits = self.row * min(self.rows, micro_batch_size * settings.sequence_length)
         there_already = gradients if micro_batch_size < settings.batch_size else 0
         most = max(
             there_already + activations + round(self.chunks * logits) + 2 * self.output,
@@ -118,6 +121,7 @@ def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device
         activations = activations.plus(Bytes.through(one, two).times(count))
         more = Bytes.through(one_more, two_more)
         working = max(working, more, key=lambda bytes_: bytes_.of(settings.batch_size))
+    is_fused, itemsize = fuses_loss(settings), 4 if settings.precision == "fp32" else 2
     in_layer, in_others = _optimizer_bytes(_one_layer(model, model.layer_types[0], _MANY_IDS, device), settings)
     return MemoryModel(
         parameters=4 * model.parameters,
@@ -125,8 +129,11 @@ def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device
         optimizer=model.num_hidden_layers * in_layer + round(model.vocab_size / _MANY_IDS * in_others),
         activations=activations,
         working=working,
-        row=4 * model.vocab_size,
-        chunks=1 + (settings.precision != "fp32") / 2 + (model.final_logit_softcapping is not None),
+        row=(itemsize if is_fused else 4) * model.vocab_size,
+        rows=rows_at_once(model.vocab_size, settings.device, itemsize, is_fused=is_fused),
+        chunks=1.0
+        if is_fused
+        else 1 + (settings.precision != "fp32") / 2 + (model.final_logit_softcapping is not None),
     )
 
 

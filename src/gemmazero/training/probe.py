@@ -49,11 +49,12 @@ def probe(model: ModelConfig, settings: TrainConfig) -> Probed:
         trainer.attempt()  # once more, in what memory the validation has left
     finally:
         feed.close()
+    memory = memory_bytes(device)  # before the ceiling takes some of its own
     ceiling = flops_ceiling(model, settings, device)
     return Probed(
         seconds_per_step=seconds_per_step,
         seconds_per_validation_token=seconds_per_validation_token,
-        memory_bytes=memory_bytes(device),
+        memory_bytes=memory,
         mfu=step_flops(model, settings) / seconds_per_step / ceiling if ceiling else None,
     )
 

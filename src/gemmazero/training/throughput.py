@@ -31,6 +31,7 @@ def memory_bytes(device: torch.device) -> int:
 def free_memory(device: torch.device) -> int | None:
     """Bytes that this process may still take: of the GPU, else of the machine and its limits; None if unknown."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what this process holds and does not use is free, too
         return torch.cuda.mem_get_info(device)[0]
     free = [size for size in (_available(), _left_in_group(), _left_in_address_space()) if size is not None]
     return min(free, default=None)
@@ -54,9 +55,17 @@ def step_flops(model: ModelConfig, settings: TrainConfig) -> int:
 
 
 def flops_ceiling(model: ModelConfig, settings: TrainConfig, device: torch.device) -> float:
-    """What a second of this device can do for a run at most; 0 for one too small to be worth measuring."""
-    flops = settings.steps * step_flops(model, settings)
-    return matmul_flops_per_second(device, Precision(settings.precision, device)) if flops > WORTH_MEASURING else 0.0
+    """What a second of this device can do for a run at most; 0 for one too small to be worth measuring.
+
+    On a GPU the memory that it took does not count in ``memory_bytes`` afterwards, nor does what was there before.
+    """
+    if settings.steps * step_flops(model, settings) <= WORTH_MEASURING:
+        return 0.0
+    flops_per_second = matmul_flops_per_second(device, Precision(settings.precision, device))
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    return flops_per_second
 
 
 def matmul_flops_per_second(device: torch.device, precision: Precision) -> float:

@@ -13,7 +13,7 @@ from gemmazero.config import TrainConfig
 from gemmazero.data.feed import Feed
 from gemmazero.model.gemma import Gemma
 from gemmazero.runtime import compiling
-from gemmazero.training.compiling import set_compiled
+from gemmazero.training.compiling import fuses_loss, set_compiled
 from gemmazero.training.events import Stepped
 from gemmazero.training.loss import next_token_loss
 from gemmazero.training.optimizer import Optimizer, learning_rate_at
@@ -164,6 +164,7 @@ class Trainer:
                     some.targets,
                     softcap=self.model.config.final_logit_softcapping,
                     multiplier=scale / count,
+                    is_fused=fuses_loss(self.config),
                 )
             loss.backward()  # type: ignore[no-untyped-call]
             nats += micro_nats
