@@ -45,13 +45,13 @@ def test_code_for_other_instructions_is_other_code(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A home folder may be shared by machines of several kinds: the compiler tells what it compiles for."""
-    native_code(source(tmp_path, "5"))
-    real = compiler()
-    other = tmp_path / "other"
-    other.write_text(f'#!/bin/sh\nexec "{real}" "$@" -DINSTRUCTIONS=more\n')
+    real, other = compiler(), tmp_path / "other"
+    other.write_text(f'#!/bin/sh\nexec "{real}" "$@" -DINSTRUCTIONS=$INSTRUCTIONS\n')
     other.chmod(0o755)
     monkeypatch.setenv("CXX", str(other))
-    native_code(source(tmp_path, "5"))
+    for instructions in ("few", "more", "few"):
+        monkeypatch.setenv("INSTRUCTIONS", instructions)
+        native_code(source(tmp_path, "5"))
     assert len(list(cache.iterdir())) == 2
 
 
