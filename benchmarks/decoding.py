@@ -4,10 +4,10 @@
     python benchmarks/decoding.py --model RUN --data DIR [--tokens 2000]
 
 Random weights, greedy. Tokens a second count the reading of the prompt; the steady rate is that of the tokens after the
-second. What is compiled is compiled before the clock starts. On CUDA 8 sequences are decoded together, too, and the
-steady rate is compared with that of reading the weights once a token from the card's memory; on a CPU llama.cpp takes
-part where llama-cpp-python and gguf are installed. With --model it is told instead what narrow weights cost: the loss
-of RUN's validation text in each dtype, read a token at a time as in decoding.
+second. What a CPU with a C++ compiler does by itself is called "compiled"; the clock starts when it is. On CUDA 8
+sequences are decoded together, too, and the steady rate is compared with that of reading the weights once a token from
+the card's memory; on a CPU llama.cpp takes part where llama-cpp-python and gguf are installed. With --model it is told
+instead what narrow weights cost: the loss of RUN's validation text in each dtype, read a token at a time.
 """
 # ruff: noqa: E402
 
@@ -32,7 +32,7 @@ import llama
 from gemmazero.config import ModelConfig
 from gemmazero.data.shards import TokenShards
 from gemmazero.inference.generator import Generator
-from gemmazero.inference.one_token import OneToken
+from gemmazero.inference.native_step import NativeStep
 from gemmazero.inference.pace import Pace, Stopwatch
 from gemmazero.inference.sampling import Sampler, row_generator
 from gemmazero.model.cache import Cache
@@ -44,7 +44,7 @@ from training_step import SHAPES
 PROMPT, NEW = 32, 128
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
 CONTENDERS = {
-    "cpu": ("fp32", "bf16", "bf16 compiled", "int8", "int8 compiled"),
+    "cpu": tuple(f"{dtype}{how}" for dtype in ("fp32", "bf16", "int8") for how in (" compiled", "")),
     "cuda": ("bf16", "bf16 compiled", "bf16 compiled rows 8"),
 }
 Decode = Callable[[], Pace]
@@ -204,11 +204,11 @@ def losses(name: str, data: Path, tokens: int) -> Iterator[dict[str, Any]]:
 @torch.inference_mode()
 def decoded_loss(model: Gemma, ids: Tensor) -> float:
     """Each id after those before it in its stretch of a context's length, read one at a time."""
-    one_token, nats = OneToken(model), 0.0
+    step, nats, context = NativeStep(model), 0.0, model.config.max_position_embeddings
     for place in range(len(ids) - 1):
-        if place % model.config.max_position_embeddings == 0:
+        if place % context == 0:
             cache = Cache(model.config)
-        logits = one_token(ids[place].view(1, 1), cache)
+        logits = step(ids[place].view(1, 1), cache, context)
         nats += float(F.cross_entropy(logits, ids[place + 1 : place + 2]))
     return nats / (len(ids) - 1)
 
