@@ -39,3 +39,22 @@ def test_narrow_input_is_scaled_before_it_is_rounded() -> None:
 def test_squares_beyond_fp16_do_not_overflow() -> None:
     x = torch.full((1, 8), 3e4, dtype=torch.float16)
     torch.testing.assert_close(RMSNorm(8, 1e-6)(x), torch.ones(1, 8, dtype=torch.float16))
+
+
+def test_gradients_are_those_of_the_formula_in_double_precision() -> None:
+    norm = random_norm(7, 1e-3)
+    x, outer = torch.randn(2, 2, 3, 7, generator=torch.Generator().manual_seed(1)).requires_grad_().unbind()
+    ours = torch.autograd.grad((norm(x) * outer.detach()).sum(), (x, norm.weight))
+    wide, weight = x.detach().double().requires_grad_(), norm.weight.detach().double().requires_grad_()
+    expected = F.rms_norm(wide, (7,), 1.0 + weight, 1e-3)
+    theirs = torch.autograd.grad((expected * outer.detach().double()).sum(), (wide, weight))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_norm_remembers_its_input_and_a_number_a_row() -> None:
+    kept: list[tuple[int, ...]] = []
+    x = torch.randn(5, 8, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda saved: kept.append(saved.shape) or saved, lambda saved: saved):
+        random_norm(8, 1e-6)(x)
+    assert sorted(kept) == [(5, 1), (5, 8), (8,)]

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from gemmazero.config import LayerType, ModelConfig
 from gemmazero.model.attention import Attention
 from gemmazero.model.cache import Cache, LayerMemory
+from gemmazero.model.gating import gated
 from gemmazero.model.norm import RMSNorm
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight, positions_within, sight
@@ -184,5 +185,5 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) → (B, T, D)."""
-        hidden: Tensor = self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+        hidden: Tensor = self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
         return hidden

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from gemmazero.config import LayerType, ModelConfig, TrainConfig
 from gemmazero.data.batch import Batch
-from gemmazero.model.gemma import Gemma
+from gemmazero.model.gemma import Gemma, through_block
 from gemmazero.training.compiling import fuses_loss
 from gemmazero.training.loss import rows_at_once
 from gemmazero.training.optimizer import Optimizer
@@ -117,9 +117,9 @@ def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device
     for kind, count in Counter(model.layer_types).items():
         layer = _one_layer(model, kind, 2, device)
         layer.model.gradient_checkpointing = settings.gradient_checkpointing
-        (one, one_more), (two, two_more) = (_through_layer(layer, settings, precision, size) for size in (1, 2))
-        activations = activations.plus(Bytes.through(one, two).times(count))
-        more = Bytes.through(one_more, two_more)
+        one, two = (_through_layer(layer, settings, precision, size) for size in (1, 2))
+        before, kept, more = (Bytes.through(*pair) for pair in zip(one, two, strict=True))
+        activations = activations.plus(before).plus(kept.times(count))
         working = max(working, more, key=lambda bytes_: bytes_.of(settings.batch_size))
     is_fused, itemsize = fuses_loss(settings), 4 if settings.precision == "fp32" else 2
     in_layer, in_others = _optimizer_bytes(_one_layer(model, model.layer_types[0], _MANY_IDS, device), settings)
@@ -142,11 +142,18 @@ def _one_layer(model: ModelConfig, kind: LayerType, ids: int, device: torch.devi
     return Gemma(alone).to(device).train()
 
 
-def _through_layer(layer: Gemma, settings: TrainConfig, precision: Precision, size: int) -> tuple[int, int]:
-    """Bytes that the forward pass keeps, and how many more there are in the backward pass, without gradients."""
+def _through_layer(layer: Gemma, settings: TrainConfig, precision: Precision, size: int) -> tuple[int, int, int]:
+    """Bytes that all layers share, that the layer keeps, and more that the backward pass takes, without gradients."""
     device = layer.output_weight.device
     ids = torch.zeros(size, settings.sequence_length, dtype=torch.int64, device=device)
     batch = Batch.of(ids, ids, 1 if settings.mask_documents else None)
+    shared: list[int] = []
+
+    def through(*arguments: Any) -> Tensor:
+        shared.append(live.now)  # embedded tokens, rotation, masks
+        return through_block(*arguments)
+
+    layer.model.through = through  # type: ignore[assignment]
     with counted() as live:
         with precision.autocast():
             hidden = layer.hidden(batch.ids, documents=batch.documents)
@@ -154,7 +161,7 @@ def _through_layer(layer: Gemma, settings: TrainConfig, precision: Precision, si
         hidden.backward(torch.zeros_like(hidden))  # type: ignore[no-untyped-call]
         gradients = sum(parameter.grad.nbytes for parameter in layer.parameters() if parameter.grad is not None)
     layer.zero_grad()
-    return kept, max(0, live.most - kept - gradients)
+    return shared[0], kept - shared[0], max(0, live.most - kept - gradients)
 
 
 def _optimizer_bytes(layer: Gemma, settings: TrainConfig) -> tuple[int, int]:
