@@ -3,11 +3,11 @@
     python benchmarks/decoding.py [--shape b18|270m] [--device cpu|cuda] [--rounds 5] [--threads 2]
     python benchmarks/decoding.py --model RUN --data DIR [--tokens 2000]
 
-Random weights, greedy. Tokens a second count the reading of the prompt; the steady rate is that of the tokens after the
-second, and is compared with that of reading the weights once a token, as fast as a large tensor is read. What a CPU with
-a C++ compiler does by itself is called "compiled"; the clock starts when it is. On CUDA 8 sequences are decoded together,
-too; on a CPU llama.cpp takes part where llama-cpp-python and gguf are installed. With --model it is told instead what
-narrow weights cost: the loss of RUN's validation text in each dtype, read a token at a time.
+Random weights, greedy. Tokens a second count the reading of the prompt; the steady rate is that of the tokens after
+the second, and is compared with that of reading the weights once a token, as fast as a large tensor is read. What a CPU
+with a C++ compiler does by itself is called "compiled"; the clock starts when it is. On CUDA 8 sequences are decoded
+together, too; on a CPU llama.cpp takes part where llama-cpp-python and gguf are installed. With --model it is told
+instead what narrow weights cost: the loss of RUN's validation text in each dtype, read a token at a time.
 """
 # ruff: noqa: E402
 
