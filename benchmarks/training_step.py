@@ -7,8 +7,8 @@
 Each contender runs in a process of its own for a few seconds, in turn, so that a shared machine's drift falls on all.
 b18 is the benchmark shape: 50 257 ids, width 256, 6 layers, 4 heads of 64, 1 key-value head, hidden 1024, window 128,
 five local to one global; 8 sequences of 256 tokens. "plain" is the same model as one would write it first: eager, full
-logits, torch's default AdamW. What is compiled is compiled before the clock starts. bf16 is only for a processor that
-multiplies it: elsewhere it is emulated, for everybody.
+logits, torch's default AdamW. What is compiled is compiled before the clock starts. A processor that does not multiply
+bf16 emulates it, for everybody, and takes minutes: there bf16 is for those alone who name it in --contenders.
 
 On CUDA it is the 270m shape, 8 sequences of 2048 tokens, in bf16; "gemmazero bf16 compiled" is what `train` does there
 of itself. mfu is against a large matmul of the same dtype, measured in each process; peak memory is what torch's
@@ -120,10 +120,22 @@ def task(options: argparse.Namespace) -> Task:
     return Task(shape, options.device, batch, length, options.micro_batch or batch)
 
 
+def usual_contenders(device: str) -> list[str]:
+    import torch
+
+    from gemmazero.training.precision import choose_precision
+
+    if device == "cuda":
+        return list(CONTENDERS_ON_CUDA)
+    return [
+        name for name in CONTENDERS if "bf16" not in name or choose_precision("auto", torch.device("cpu")) == "bf16"
+    ]
+
+
 def compare(options: argparse.Namespace) -> None:
     """Every contender in turn, a round after the other."""
-    names = options.contenders or ",".join(CONTENDERS_ON_CUDA if options.device == "cuda" else CONTENDERS)
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in names.split(",")}
+    names = options.contenders.split(",") if options.contenders else usual_contenders(options.device)
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name, rounds in results.items():
             rounds.append(in_a_process(name))
