@@ -1,6 +1,8 @@
 """C++ that is compiled where it is used: made once, made again when it is damaged, and told of where it cannot be."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,7 @@ def test_code_for_other_instructions_is_other_code(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A home folder may be shared by machines of several kinds: the compiler tells what it compiles for."""
-    real, other = compiler(), tmp_path / "other"
+    (real,), other = compiler() or [""], tmp_path / "other"
     other.write_text(f'#!/bin/sh\nexec "{real}" "$@" -DINSTRUCTIONS=$INSTRUCTIONS\n')
     other.chmod(0o755)
     monkeypatch.setenv("CXX", str(other))
@@ -59,11 +61,33 @@ def test_code_for_other_instructions_is_other_code(
 @pytest.mark.parametrize("damage", [b"", b"\x7fELF, once"], ids=["empty", "garbage"])
 def test_a_damaged_library_is_made_again(tmp_path: Path, cache: Path, damage: bytes) -> None:
     file = source(tmp_path, "5")
-    native_code(file)
+    made_elsewhere = f"from pathlib import Path; from gemmazero.native_code import *; native_code(Path({str(file)!r}))"
+    subprocess.run([sys.executable, "-c", made_elsewhere], check=True)  # this process has not loaded it yet
     (kept,) = cache.iterdir()
-    kept.unlink()
     kept.write_bytes(damage)
     assert native_code(file).number() == 5
+
+
+@needs_a_compiler
+def test_a_compiler_is_a_command_with_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = compiler() or [""]
+    monkeypatch.setenv("CXX", f"{found} -DNUMBER=7")
+    assert native_code(source(tmp_path)).number() == 7
+
+
+def test_a_compiler_that_is_named_and_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    with pytest.raises(CompilationError, match='CXX, "/nowhere/g\\+\\+", is not there'):
+        native_code(source(tmp_path, "5"))
+
+
+@needs_a_compiler
+def test_without_a_home_a_place_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    with pytest.raises(CompilationError, match="no place for what is compiled") as raised:
+        native_code(source(tmp_path, "5"))
+    assert "XDG_CACHE_HOME" in raised.value.hint
 
 
 def test_without_a_compiler_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +111,7 @@ def test_a_cache_that_cannot_be_written_to_is_named(
 ) -> None:
     cache.parent.parent.mkdir(exist_ok=True)
     cache.parent.write_text("a file")
-    with pytest.raises(CompilationError, match="cannot make") as raised:
+    with pytest.raises(CompilationError, match="no place") as raised:
         native_code(source(tmp_path, "5"))
     assert "XDG_CACHE_HOME" in raised.value.hint
 

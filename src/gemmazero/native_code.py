@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -25,12 +26,20 @@ _FLAGS = (
     "-shared",
     "-pthread",
 )
-_HINT = "install g++ or clang++, or name one in CXX; --no-compile goes on without"
+_HINT = "install g++ or clang++, or name a compiler in CXX; --no-compile goes on without"
 
 
-def compiler() -> str | None:
-    """The C++ compiler: what the environment names as CXX, else the first one on the path; None where there is none."""
-    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *_COMPILERS)))), None)
+def compiler() -> list[str] | None:
+    """The C++ compiler's command: what the environment has in CXX, else the first on the path; None if there is none.
+
+    Raises CompilationError where CXX names something that is not there.
+    """
+    if named := shlex.split(os.environ.get("CXX", "")):
+        if shutil.which(named[0]) is None:
+            raise CompilationError(f'the compiler in CXX, "{named[0]}", is not there', _HINT)
+        return named
+    found = next(filter(None, map(shutil.which, _COMPILERS)), None)
+    return None if found is None else [found]
 
 
 def native_code(source: Path, definitions: Sequence[str] = ()) -> ctypes.CDLL:
@@ -42,28 +51,26 @@ def native_code(source: Path, definitions: Sequence[str] = ()) -> ctypes.CDLL:
     Raises:
         CompilationError: there is no compiler, or it fails.
     """
-    command = [_required_compiler(), *_FLAGS, *(f"-D{definition}" for definition in definitions)]
+    found = compiler()
+    if found is None:
+        raise CompilationError("there is no C++ compiler", _HINT)
+    command = [*found, *_FLAGS, *(f"-D{definition}" for definition in definitions)]
     instructions = _output_of([*command, "-E", "-dM", "-x", "c++", os.devnull])  # the compiler's own constants
-    digest = hashlib.sha256(b"\0".join((source.read_bytes(), instructions, *map(str.encode, command))))
+    digest = hashlib.sha256(b"\0".join((source.read_bytes(), instructions, *map(os.fsencode, command))))
     library = _kept_libraries() / f"{source.stem}-{digest.hexdigest()[:16]}.so"
     try:
         if library.is_file():
-            with suppress(OSError):  # it was damaged when a machine went down
+            with suppress(OSError):  # it is damaged
                 return ctypes.CDLL(str(library))
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             made = Path(folder) / library.name
             _output_of([*command, str(source), "-o", str(made)])
+            with made.open("rb") as file:
+                os.fsync(file.fileno())  # a library that lacks its end would end every process that loads it
             made.replace(library)
         return ctypes.CDLL(str(library))
     except OSError as error:
         raise CompilationError(f'"{library}" cannot be made or loaded: {error}', "set XDG_CACHE_HOME") from error
-
-
-def _required_compiler() -> str:
-    found = compiler()
-    if found is None:
-        raise CompilationError("there is no C++ compiler", _HINT)
-    return found
 
 
 def _output_of(command: list[str]) -> bytes:
@@ -71,17 +78,20 @@ def _output_of(command: list[str]) -> bytes:
     try:
         return subprocess.run(command, capture_output=True, check=True, env=environment).stdout
     except subprocess.CalledProcessError as error:
-        told = error.stderr.decode(errors="replace").splitlines()
-        reason = next((line for line in told if "error" in line), f"exit code {error.returncode}")
-        raise CompilationError(f'"{command[0]}" cannot compile: {reason}', _HINT) from error
+        told = [line for line in error.stderr.decode(errors="replace").splitlines() if line.strip()]
+        reason = next((line for line in told if "error: " in line and "collect2" not in line), " ".join(told[:1]))
+        hint = "--no-compile goes on without; CXX names another compiler"
+        raise CompilationError(
+            f'"{command[0]}" cannot compile: {reason or f"exit code {error.returncode}"}', hint
+        ) from error
     except OSError as error:
         raise CompilationError(f'"{command[0]}" cannot be run: {error.strerror}', _HINT) from error
 
 
 def _kept_libraries() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gemmazero"
     try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "gemmazero"
         cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CompilationError(f'cannot make "{cache}": {error.strerror}', "set XDG_CACHE_HOME") from error
+    except (OSError, RuntimeError) as error:  # the second where there is no home
+        raise CompilationError(f"there is no place for what is compiled: {error}", "set XDG_CACHE_HOME") from error
     return cache

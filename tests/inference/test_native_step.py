@@ -1,14 +1,19 @@
 """Machine code of a few tokens, held against the model that it is made of."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_gemma import WINDOW, random_gemma
 from torch import Tensor
 
-from gemmazero.errors import CompilationError
+from gemmazero.errors import CompilationError, UsageError
 from gemmazero.inference import native_step
 from gemmazero.inference.generator import Generator
 from gemmazero.inference.native_step import NativeStep
@@ -114,6 +119,28 @@ def copy_of(model: Gemma) -> Gemma:
     return other
 
 
+@pytest.mark.parametrize("chunks", CHUNKS)
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("model_type", KINDS)
+def test_groups_of_keys_scaled_rotations_and_odd_sizes_are_read_right(model_type, groups, chunks):
+    config = dataclasses.replace(
+        random_gemma(model_type=model_type).config, hidden_size=52, intermediate_size=67, num_attention_heads=4,
+        num_key_value_heads=groups, head_dim=18, rope_scaling_factor=8.0,
+    )  # fmt: skip
+    model = Gemma(config)
+    model.initialize(torch.Generator().manual_seed(1))
+    assert difference(read(model, ONE, CHUNKS[chunks]), expected(model, ONE, CHUNKS[chunks])) < 1e-6
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["fp32", "int8"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_no_number_is_not_hidden(narrow, bad):
+    model = random_gemma(tied=True)
+    with torch.no_grad():
+        model.model.norm.weight[3] = bad
+    assert not read(quantize_model(model) if narrow else model, ONE, (30,)).isfinite().any()
+
+
 @pytest.mark.parametrize("narrow", [False, True], ids=["fp32", "int8"])
 def test_any_number_of_threads_gives_the_same_bits(narrow, monkeypatch):
     monkeypatch.setattr(native_step, "_WEIGHTS_A_THREAD", 1)
@@ -172,10 +199,76 @@ def test_a_model_without_a_compiler_writes_the_same_unless_machine_code_was_aske
         Generator(random_gemma(), compile=True)
 
 
+def test_one_generator_writes_in_many_threads_what_it_writes_in_one():
+    generator = Generator(random_gemma())
+    prompts = [IDS[0, :start].tolist() for start in range(1, 9)]
+    alone = [list(stream(generator, [prompt], max_tokens=60)) for prompt in prompts]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            together = list(threads.map(lambda prompt: list(stream(generator, [prompt], max_tokens=60)), prompts))
+    finally:
+        sys.setswitchinterval(before)
+    assert together == alone
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_dtype_that_a_program_makes_its_tensors_in_changes_nothing(dtype):
+    plain = read(random_gemma(), ONE, CHUNKS["mixed"])
+    model = random_gemma()
+    torch.set_default_dtype(dtype)
+    try:
+        assert torch.equal(read(model, ONE, CHUNKS["mixed"]), plain)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_cache_of_other_rows_or_of_another_type_is_refused():
+    model = random_gemma()
+    for other, ids in ((model, IDS[:2]), (random_gemma().bfloat16(), ONE)):
+        cache = Cache(model.config)
+        with torch.inference_mode():
+            other(ids[:, :3], cache)
+        with pytest.raises(UsageError, match="filled by other rows"):
+            NativeStep(model)(ONE[:, 3:4], cache, 30)
+
+
+def test_8_bits_of_a_narrow_model_read_on_what_the_model_has_read():
+    """Its embedding is float32, and so are keys and values, whoever puts them into the cache."""
+    model = quantize_model(random_gemma().bfloat16())
+    cache = Cache(model.config)
+    with torch.inference_mode():
+        model(ONE[:, :20], cache)
+        after = NativeStep(model)(ONE[:, 20:21], cache, 30)
+        assert difference(after, model(ONE[:, :21])[:, -1]) < 0.02
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="root alone can become a user without threads")
+def test_where_no_more_threads_are_to_be_had_one_is_enough():
+    program = (
+        "import os, resource, sys, torch; sys.path[:0] = [sys.argv[1]]\n"
+        "from test_native_step import *\n"
+        "native_step._WEIGHTS_A_THREAD = 1\n"
+        "torch.set_num_threads(4)\n"
+        "model = random_gemma()\n"
+        "expected, step = read(model, ONE, (30,))[:, 0], NativeStep(model)\n"
+        "os.setuid(54321)\n"
+        "resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))\n"
+        "with torch.inference_mode():\n"
+        "    assert torch.equal(step(ONE, Cache(model.config), 30), expected)\n"
+        "assert step._threads == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(Path(__file__).parent)], check=True)
+
+
 def test_it_reads_float32_bfloat16_and_8_bits_on_a_cpu_alone():
     assert NativeStep.can_read(random_gemma())
     assert NativeStep.can_read(random_gemma().bfloat16())
     assert NativeStep.can_read(quantize_model(random_gemma()))
     assert not NativeStep.can_read(random_gemma().half())
     assert not NativeStep.can_read(random_gemma().to("meta"))
+    mixed = random_gemma()
+    mixed.model.layers[0].mlp.up_proj.bfloat16()
+    assert not NativeStep.can_read(mixed)
     assert isinstance(quantize_model(random_gemma()).lm_head, Int8Linear)

@@ -161,6 +161,16 @@ def test_a_row_draws_the_same_whatever_its_neighbours():
     assert [row[1] for row in together] == [row[0] for row in rows]
 
 
+def test_equal_logits_are_drawn_from_the_same_whatever_the_neighbours():
+    """As a bf16 model gives them; a flat neighbour has more candidates."""
+    peaked = (4 * torch.randn(50, 3000, generator=torch.Generator().manual_seed(3))).bfloat16().float()
+    flat = torch.zeros(1, 3000)
+    for row in peaked.split(1):
+        alone = Sampler()(row, [[]], [row_generator(9, 0)])
+        beside = Sampler()(torch.cat([row, flat]), [[], []], [row_generator(9, 0), row_generator(9, 1)])
+        assert beside[0] == alone[0]
+
+
 def test_rows_and_seeds_have_randomness_of_their_own():
     first = {
         (seed, row): torch.rand(4, generator=row_generator(seed, row)).tolist()

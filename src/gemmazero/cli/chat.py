@@ -68,7 +68,7 @@ def chat(
     from gemmazero.inference.conversation import Conversation
 
     loaded = api.load(model, device=device, dtype=dtype, compile=compile)
-    if loaded.generator.has_yet_to_compile:
+    if loaded.generator.compiles_at_second_token:
         console.say(COMPILING)
     seed = seed_or_another(seed)
     conversation = Conversation(loaded.generator, loaded.tokenizer, sampler, max_tokens=max_tokens, seed=seed)

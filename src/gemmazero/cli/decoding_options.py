@@ -45,7 +45,7 @@ CompileOption = Annotated[
         "a GPU takes a minute after the first token.",
         metavar="",
         rich_help_panel="Machine",
-        show_default="on a CPU with a C++ compiler",
+        show_default="on a CPU with a C++ compiler, but in fp16",
     ),
 ]
 

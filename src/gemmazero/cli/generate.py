@@ -68,7 +68,7 @@ def generate(
     from gemmazero.inference.continuation import Continuation, continuing
 
     loaded = api.load(model, device=device, dtype=dtype, compile=compile)
-    if loaded.generator.has_yet_to_compile:
+    if loaded.generator.compiles_at_second_token:
         console.say(COMPILING)
     streams = len(texts) == 1 and not (as_json or no_stream)
     if streams:

@@ -21,8 +21,8 @@ class Generator:
 
     Args:
         model: put into evaluation mode.
-        compile: single tokens are read by machine code. Left out, they are on a CPU with a C++ compiler, which takes
-            two seconds when it is first used; a GPU takes a minute.
+        compile: single tokens, and on a CPU short prompts, are read by machine code. Left out, they are on a CPU with a
+            C++ compiler, which takes two seconds when it is first used; a GPU takes a minute.
 
     Raises:
         CompilationError: it was asked for on a CPU, and there is no compiler.
@@ -37,8 +37,8 @@ class Generator:
         self.context: int = model.config.max_position_embeddings
 
     @property
-    def has_yet_to_compile(self) -> bool:
-        """Whether the first single token waits a minute for a compiler."""
+    def compiles_at_second_token(self) -> bool:
+        """Whether the first single token of a shape waits a minute for a compiler."""
         return self._compiled_token is not None
 
     def stream(

@@ -1,9 +1,10 @@
 // A few tokens through Gemma on a CPU: model/gemma.py and model/attention.py as one loop of machine code.
 //
 // Each weight is read once a step, which is what decoding costs; all else is not to wait. Threads share out the rows of
-// each matrix, and the heads, and meet when these are done. What is small, norms and the residual stream, each thread
-// does for itself. Between the matrices all is float32. Letters as in gemma.py: B texts, D width, H query heads, G
-// key-value heads, K head size, F hidden, V vocabulary; R tokens are read at once.
+// each matrix, and the heads, and meet when these are done: before anybody reads what all have written, and so that
+// nobody writes it anew while another still reads. What is small, norms and the residual stream, each thread does for
+// itself. Between the matrices all is float32. Letters as in gemma.py: B texts, D width, H query heads, G key-value
+// heads, K head size, F hidden, V vocabulary; R tokens are read at once.
 //
 // Compiled with WEIGHT, of the matrices, and CACHED, of keys and values: float, BFloat16, for weights int8_t, too.
 
@@ -12,6 +13,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -29,7 +31,7 @@ struct Layer {
     const float *before_attention, *of_queries, *of_keys, *after_attention, *before_mlp, *after_mlp;  // 1 + norm weights
     Matrix q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj;
     void *keys, *values;  // (B, G, capacity, K)
-    int64_t kind;         // of Sight
+    int64_t kind;         // of Places
 };
 
 struct Model {
@@ -39,9 +41,9 @@ struct Model {
     Matrix head;
 };
 
-struct Sight {  // what all layers of a kind share
-    const float *frequencies;     // (K/2) of the rotation
-    const int64_t *first, *last;  // (R) places in a layer's memory that a token sees; its own is the last
+struct Places {  // what all layers of a kind share
+    const float *frequencies;    // (K/2) of the rotation
+    const int64_t *first, *own;  // (R) of what a token sees in a layer's memory, the first place and the last, its own
     int64_t capacity;
 };
 
@@ -49,7 +51,7 @@ struct Tokens {
     const float *embedded;              // (R, D)
     const int64_t *texts, *positions;   // (R) in 0 … B - 1; in the text
     const int64_t *asked_for;           // (A) the tokens whose logits are wanted
-    int64_t count, asked, kinds;        // R, A, of Sight
+    int64_t count, asked, kinds;        // R, A, of Places
 };
 
 struct BFloat16 {
@@ -109,9 +111,13 @@ template <> class Vectors<int8_t> {
         : count(count), columns(int64_t(x.size()) / count), whole(x.size()), units(count) {
         for (int64_t index = 0; index < count; index++) {
             const float *values = x.data() + index * columns;
-            float largest = 0;
-            for (int64_t k = 0; k < columns; k++) largest = std::max(largest, std::fabs(values[k]));
-            units[index] = largest / LARGEST;
+            float largest = 0, nothing = 0;  // or NaN, where a number is not finite: then so is each product
+            for (int64_t k = 0; k < columns; k++) {
+                largest = std::max(largest, std::fabs(values[k]));
+                nothing += 0 * values[k];
+            }
+            units[index] = largest / LARGEST + nothing;
+            if (nothing != 0) continue;
             const float inverse = largest > 0 ? LARGEST / largest : 0;
             for (int64_t k = 0; k < columns; k++) {
                 const float value = values[k] * inverse;
@@ -185,8 +191,8 @@ float capped(float x, float cap) { return cap > 0 ? cap * std::tanh(x / cap) : x
 
 template <class Weight, class Cached> class Step {
   public:
-    Step(const Model &model, const Layer *layers, const Sight *sights, const Tokens &tokens, float *logits, int threads)
-        : model(model), layers(layers), sights(sights), tokens(tokens), logits(logits), threads(threads),
+    Step(const Model &model, const Layer *layers, const Places *places, const Tokens &tokens, float *logits, int threads)
+        : model(model), layers(layers), places(places), tokens(tokens), logits(logits), threads(threads),
           count(tokens.count), size(model.head_dim), heads_each(model.heads + 2 * model.groups), meeting(threads),
           cosines(tokens.kinds * count * size / 2), sines(cosines.size()), heads(count * heads_each * size),
           seen(count * model.heads * size), hidden(count * model.hidden), update(count * model.width) {
@@ -194,7 +200,7 @@ template <class Weight, class Cached> class Step {
         for (int64_t kind = 0; kind < tokens.kinds; kind++)
             for (int64_t token = 0; token < count; token++)
                 for (int64_t k = 0; k < size / 2; k++, place++) {
-                    const float angle = float(tokens.positions[token]) * sights[kind].frequencies[k];
+                    const float angle = float(tokens.positions[token]) * places[kind].frequencies[k];
                     cosines[place] = std::cos(angle), sines[place] = std::sin(angle);
                 }
     }
@@ -229,7 +235,7 @@ template <class Weight, class Cached> class Step {
         meeting.arrive();
         const auto [first_turned, last_turned] = share(count * (model.heads + model.groups), thread);
         for (int64_t index = first_turned; index < last_turned; index++)
-            turn(layer, index / (model.heads + model.groups), index % (model.heads + model.groups));
+            turn_and_remember(layer, index / (model.heads + model.groups), index % (model.heads + model.groups));
         meeting.arrive();
         const auto [begin, end] = share(count * model.heads, thread);
         for (int64_t index = begin; index < end; index++) look(layer, index / model.heads, index % model.heads);
@@ -244,9 +250,9 @@ template <class Weight, class Cached> class Step {
         const Vectors<Weight> vectors(normal, count);
         const auto [begin, end] = share(model.hidden, thread);
         for (int64_t n = begin; n < end; n++) {
-            const auto at = [&](int64_t token) -> float & { return hidden[token * model.hidden + n]; };
-            vectors.times(layer.gate_proj, n, [&](int64_t token, float gate) { at(token) = gelu(gate); });
-            vectors.times(layer.up_proj, n, [&](int64_t token, float up) { at(token) *= up; });
+            const auto product = [&](int64_t token) -> float & { return hidden[token * model.hidden + n]; };
+            vectors.times(layer.gate_proj, n, [&](int64_t token, float gate) { product(token) = gelu(gate); });
+            vectors.times(layer.up_proj, n, [&](int64_t token, float up) { product(token) *= up; });
         }
         meeting.arrive();
         multiply({&layer.down_proj}, hidden, update, thread);
@@ -267,7 +273,7 @@ template <class Weight, class Cached> class Step {
     }
 
     // Norm and rotation of a query or a key; a key and its value go to their place in the layer's memory.
-    void turn(const Layer &layer, int64_t token, int64_t head) {
+    void turn_and_remember(const Layer &layer, int64_t token, int64_t head) {
         const int64_t half = size / 2, group = head - model.heads;
         float *x = heads.data() + (token * heads_each + head) * size;
         if (layer.of_keys) normalize(x, group < 0 ? layer.of_queries : layer.of_keys, size, model.eps);
@@ -279,14 +285,14 @@ template <class Weight, class Cached> class Step {
             x[k + half] = right * cosine[k] + left * sine[k];
         }
         if (group < 0) return;
-        Cached *key = remembered(layer.keys, layer, token, group, sights[layer.kind].last[token]);
-        Cached *value = remembered(layer.values, layer, token, group, sights[layer.kind].last[token]);
+        Cached *key = remembered(layer.keys, layer, token, group, places[layer.kind].own[token]);
+        Cached *value = remembered(layer.values, layer, token, group, places[layer.kind].own[token]);
         for (int64_t k = 0; k < size; k++) key[k] = x[k], value[k] = x[model.groups * size + k];
     }
 
     // seen = softmax(q · k) · v, of one head
     void look(const Layer &layer, int64_t token, int64_t head) {
-        const int64_t first = sights[layer.kind].first[token], last = sights[layer.kind].last[token];
+        const int64_t first = places[layer.kind].first[token], last = places[layer.kind].own[token];
         const int64_t group = head / (model.heads / model.groups);
         const float *query = heads.data() + (token * heads_each + head) * size;
         Floats weights(last - first + 1);
@@ -310,7 +316,7 @@ template <class Weight, class Cached> class Step {
 
     Cached *remembered(void *memory, const Layer &layer, int64_t token, int64_t group, int64_t place) const {
         const int64_t text_and_group = tokens.texts[token] * model.groups + group;
-        return static_cast<Cached *>(memory) + (text_and_group * sights[layer.kind].capacity + place) * size;
+        return static_cast<Cached *>(memory) + (text_and_group * places[layer.kind].capacity + place) * size;
     }
 
     void add_update(Floats &x, const float *factor) const {
@@ -330,7 +336,7 @@ template <class Weight, class Cached> class Step {
 
     const Model &model;
     const Layer *layers;
-    const Sight *sights;
+    const Places *places;
     const Tokens &tokens;
     float *logits;  // (A, V)
     const int threads;
@@ -343,11 +349,23 @@ template <class Weight, class Cached> class Step {
     Floats update;          // (R, D), before its norm
 };
 
-extern "C" void read_tokens(const Model *model, const Layer *layers, const Sight *sights, const Tokens *tokens,
-                            float *logits, int threads) {
-    Step<WEIGHT, CACHED> step(*model, layers, sights, *tokens, logits, threads);
+// Returns 0, or 1 where so many threads are not to be had, and nothing is done.
+extern "C" int read_tokens(const Model *model, const Layer *layers, const Places *places, const Tokens *tokens,
+                           float *logits, int threads) {
+    Step<WEIGHT, CACHED> step(*model, layers, places, *tokens, logits, threads);
+    std::atomic<int> all_there{0};  // 1 when they are, -1 when they never will be
     std::vector<std::thread> others;
-    for (int thread = 1; thread < threads; thread++) others.emplace_back([&step, thread] { step.run(thread); });
-    step.run(0);
+    const auto work = [&step, &all_there](int thread) {
+        while (all_there == 0) std::this_thread::yield();
+        if (all_there > 0) step.run(thread);
+    };
+    try {
+        for (int thread = 1; thread < threads; thread++) others.emplace_back(work, thread);
+        all_there = 1;
+        step.run(0);
+    } catch (const std::system_error &) {
+        all_there = -1;
+    }
     for (std::thread &other : others) other.join();
+    return all_there < 0;
 }

@@ -1,4 +1,4 @@
-"""A few tokens through the model on a CPU, by machine code made of ``native_step.cpp``: as fast as memory is read."""
+"""A few tokens through the model on a CPU, by machine code made of ``native_step.cpp``."""
 
 import ctypes
 from ctypes import Structure, c_float, c_int64, c_void_p
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gemmazero.config import LayerType
+from gemmazero.errors import UsageError
 from gemmazero.model.cache import Cache
 from gemmazero.model.gemma import Block, Gemma
 from gemmazero.model.norm import RMSNorm
@@ -39,13 +40,15 @@ class NativeStep:
         self._model = model
         self._kept: list[Tensor] = []  # alive as long as they are pointed to
         head = decoder.embed_tokens if config.tie_word_embeddings else model.lm_head
-        like = decoder.norm.weight
-        self._like = torch.empty(1, config.num_key_value_heads, 0, config.head_dim, dtype=like.dtype)
-        types = [_TYPES[_weight(head).dtype], _TYPES[like.dtype]]
-        source = Path(__file__).with_suffix(".cpp")
-        self._read = native_code(source, [f"WEIGHT={types[0]}", f"CACHED={types[1]}"]).read_tokens
+        weight_type = _weight(head).dtype
+        remembered = torch.float32 if weight_type == torch.int8 else weight_type
+        shape = (1, config.num_key_value_heads, 0, config.head_dim)
+        self._like = torch.empty(shape, dtype=remembered, device="cpu")
+        types = [f"WEIGHT={_TYPES[weight_type]}", f"CACHED={_TYPES[remembered]}"]
+        self._read = native_code(Path(__file__).with_suffix(".cpp"), types).read_tokens
         self._kinds = sorted(set(config.layer_types))
-        self._frequencies = [self._keep(frequencies(config.head_dim, *decoder.rope(kind))) for kind in self._kinds]
+        cpu = torch.device("cpu")
+        self._frequencies = [self._keep(frequencies(config.head_dim, *decoder.rope(kind), cpu)) for kind in self._kinds]
         blocks = [block for block in decoder.layers if isinstance(block, Block)]
         self._layers = (_Layer * len(blocks))(*map(self._layer, blocks, config.layer_types))
         attention = blocks[0].self_attn
@@ -68,8 +71,10 @@ class NativeStep:
 
     @staticmethod
     def can_read(model: Gemma) -> bool:
-        """Whether it is on a CPU, in a type that machine code is made for."""
-        return model.device.type == "cpu" and model.model.norm.weight.dtype in _TYPES
+        """Whether it is on a CPU, and all its matrices are of one type that machine code is made for."""
+        matrices = (nn.Linear, nn.Embedding, Int8Linear)
+        types = {_weight(layer).dtype for layer in model.modules() if isinstance(layer, matrices)}
+        return model.device.type == "cpu" and len(types) == 1 and types <= _TYPES.keys()
 
     def __call__(self, ids: Tensor, cache: Cache, positions: int) -> Tensor:
         """int64 (B, T), the tokens after those in the cache → float32 (B, V): what comes after the last of them.
@@ -78,27 +83,30 @@ class NativeStep:
             ids: T is 1, or B · T at most ``MOST_TOKENS``.
             cache: of what was read before; it will hold ``positions`` at most.
             positions: of each row, those of the padding included.
+
+        Raises:
+            UsageError: the cache is of other rows, or of a model in another type.
         """
         texts, new = ids.shape
-        padding = [0] * texts if cache.padding is None else cache.padding.tolist()
-        at = [max(cache.length + index - skipped, 0) for skipped in padding for index in range(new)]
-        count = len(at)
-        numbers = c_int64 * count
-        sights = (_Sight * len(self._kinds))()
         like = self._like.expand(texts, -1, -1, -1)
-        for layer, memory in zip(self._layers, cache.layers, strict=True):
-            slot = memory.slot(positions, new, like)
+        slots = [memory.slot(positions, new, like) for memory in cache.layers]
+        if any((slot.keys.shape[:2], slot.keys.dtype) != (like.shape[:2], like.dtype) for slot in slots):
+            raise UsageError("the cache was filled by other rows, or by another model", "begin with an empty one")
+        layers = type(self._layers).from_buffer_copy(self._layers)  # another thread may read another text meanwhile
+        for layer, slot in zip(layers, slots, strict=True):
             layer.keys, layer.values = slot.keys.data_ptr(), slot.values.data_ptr()
-            sight = sights[layer.kind]
-            if not sight.capacity:
-                last = [slot.last + index for index in range(new)] * texts
-                seen = [place if memory.window is None else memory.window - 1 for place in last]
-                first = [
-                    max(slot.first, place - position, place - before)
-                    for place, position, before in zip(last, at, seen, strict=True)
-                ]
-                sight.capacity, sight.frequencies = slot.keys.shape[2], self._frequencies[layer.kind]
-                sight.first, sight.last = numbers(*first), numbers(*last)
+        padding = [0] * texts if cache.padding is None else cache.padding.tolist()
+        at = [max(cache.length + index - skipped, 0) for skipped in padding for index in range(new)]  # in its text
+        count, numbers = len(at), c_int64 * len(at)
+        places = (_Places * len(self._kinds))()
+        for kind, frequency, place in zip(self._kinds, self._frequencies, places, strict=True):
+            one = self._model.config.layer_types.index(kind)  # what is seen is the same in all layers of a kind
+            slot, window = slots[one], cache.layers[one].window
+            own = [slot.last + index for index in range(new)] * texts
+            edge = [0 if window is None else here + 1 - window for here in own]
+            beginning = [here - position for here, position in zip(own, at, strict=True)]  # after the padding
+            place.first = numbers(*(max(slot.first, *limits) for limits in zip(edge, beginning, strict=True)))
+            place.own, place.capacity, place.frequencies = numbers(*own), slot.keys.shape[2], frequency
         embedded = self._model.model.embed(ids).float().contiguous()
         tokens = _Tokens(
             embedded=embedded.data_ptr(),
@@ -109,15 +117,11 @@ class NativeStep:
             asked=texts,
             kinds=len(self._kinds),
         )
-        logits = torch.empty(texts, self._shape.head.rows)
-        self._read(
-            ctypes.byref(self._shape),
-            self._layers,
-            sights,
-            ctypes.byref(tokens),
-            c_void_p(logits.data_ptr()),
-            self._threads,
-        )
+        logits = torch.empty(texts, self._shape.head.rows, dtype=torch.float32, device="cpu")
+        arguments = (ctypes.byref(self._shape), layers, places, ctypes.byref(tokens), c_void_p(logits.data_ptr()))
+        if self._read(*arguments, self._threads):  # no more threads are to be had
+            self._threads = 1
+            self._read(*arguments, 1)
         cache.length += new
         return logits
 
@@ -185,11 +189,11 @@ class _Model(Structure):
     )
 
 
-class _Sight(Structure):
+class _Places(Structure):
     _fields_ = (
         ("frequencies", c_void_p),
         ("first", ctypes.POINTER(c_int64)),
-        ("last", ctypes.POINTER(c_int64)),
+        ("own", ctypes.POINTER(c_int64)),
         ("capacity", c_int64),
     )
 

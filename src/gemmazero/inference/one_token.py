@@ -1,6 +1,6 @@
 """One token through the model: the mathematics of ``Gemma``, in as few operations as it takes.
 
-This is for a CPU without a C++ compiler, where ``NativeStep`` cannot be. A matrix product takes microseconds there, and
+This is for a CPU where ``NativeStep`` cannot be, for want of a C++ compiler. A matrix product takes microseconds, and
 calling it nearly as many. So what is multiplied with the same vector is one matrix here, norms know their factor
 beforehand, and there is no mask: a token sees all that the cache gives it. Everything between the matrix products is
 float32. One thread computes all but the large products: to wake another, which sleeps in between (``wait_politely``),

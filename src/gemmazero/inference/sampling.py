@@ -78,7 +78,7 @@ class Sampler:
 
         Returns:
             their logits, penalty and temperature applied, (B, N), -inf for those ruled out; and their ids (B, N), or
-            None where N is V and they are in order. What top-p leaves is sorted, the likeliest first.
+            None where N is V. They rise.
         """
         if self.repetition_penalty != 1:
             logits = _penalized(logits, seen, self.repetition_penalty)
@@ -120,13 +120,18 @@ def _penalized(logits: "Tensor", seen: Sequence[Sequence[int]], penalty: float) 
 def _nucleus(logits: "Tensor", top_p: float) -> "tuple[Tensor, Tensor]":
     """Top-p sampling (arXiv 1904.09751): the fewest likeliest tokens that together reach ``top_p``, at least one.
 
-    (B, V) → (B, N), from the likeliest down, those beyond at -inf, and their ids.
+    Of equal ones at the end those with the lower ids, so that neighbours in the batch do not tell in a draw.
+    (B, V) → (B, N), others at -inf, and their ids, which rise.
     """
     probabilities = logits.softmax(dim=-1)
     for size in (*_HEADS, logits.shape[-1]):
         likeliest, ids = probabilities.topk(min(size, logits.shape[-1]))
-        if likeliest.sum(dim=-1).min() >= top_p:
+        count = (likeliest.cumsum(dim=-1) - likeliest < top_p).sum(dim=-1, keepdim=True).clamp(min=1)
+        last = likeliest.gather(-1, count - 1)
+        if (likeliest[:, -1:] < last).all():  # all that equal the last one are here, too
             break
-    out = likeliest.cumsum(dim=-1) - likeliest >= top_p  # those before it reach top_p already
-    out[:, 0] = False
-    return logits.gather(-1, ids).masked_fill(out, -float("inf")), ids
+    ids = ids.sort(dim=-1).values
+    chances = probabilities.gather(-1, ids)
+    likelier, equal = chances > last, chances == last
+    kept = likelier | (equal & (equal.cumsum(dim=-1) <= count - likelier.sum(dim=-1, keepdim=True)))
+    return logits.gather(-1, ids).masked_fill(~kept, -float("inf")), ids

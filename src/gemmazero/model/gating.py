@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -28,6 +29,7 @@ class _Gating(torch.autograd.Function):
         return _gelu(gate).mul_(up)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         of_gate = torch.ops.aten.gelu_backward(outer * up, gate, approximate="tanh")

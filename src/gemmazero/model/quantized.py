@@ -3,7 +3,8 @@
     s[n] = max_k |W[n, k]| / 127, rounded up to bfloat16        Q[n, k] = round(W[n, k] / s[n])
 
 so that |W - s · Q| ≤ s / 2, and the largest weight of a row is met to within that. Nothing else is narrowed but the
-vectors that a matrix is multiplied with, to bfloat16, which is what torch's kernel reads.
+vectors that a matrix is multiplied with: to bfloat16, which is what torch's kernel reads, or by ``native_step`` to
+whole numbers of 16 bits.
 """
 
 import dataclasses

@@ -77,12 +77,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 some = narrow_hidden[chunk]
                 logits = torch.mm(some, narrow_weight.T, out=_aligned(len(some), len(weight), narrow, hidden.device))
                 nats += gradient_of(logits, targets[chunk, None], softcap, multiplier)
-                hidden_gradient[chunk] = logits @ narrow_weight  # they are their gradient now
+                gradient = logits  # it has taken their place
+                hidden_gradient[chunk] = gradient @ narrow_weight
                 if narrow == weight_gradient.dtype:
-                    weight_gradient.addmm_(logits.T, some)
+                    weight_gradient.addmm_(gradient.T, some)
                 else:
-                    weight_gradient += logits.T @ some
-                del logits  # before the next chunk is made
+                    weight_gradient += gradient.T @ some
+                del logits, gradient  # before the next chunk is made
         ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
         nats = nats.float()
         ctx.mark_non_differentiable(nats)

@@ -147,11 +147,13 @@ def _through_layer(layer: Gemma, settings: TrainConfig, precision: Precision, si
     device = layer.output_weight.device
     ids = torch.zeros(size, settings.sequence_length, dtype=torch.int64, device=device)
     batch = Batch.of(ids, ids, 1 if settings.mask_documents else None)
-    shared: list[int] = []
+    passed: list[int] = []
 
     def through(*arguments: Any) -> Tensor:
-        shared.append(live.now)  # embedded tokens, rotation, masks
-        return through_block(*arguments)
+        passed.append(live.now)
+        out = through_block(*arguments)
+        passed.append(live.now)
+        return out
 
     layer.model.through = through  # type: ignore[assignment]
     with counted() as live:
@@ -161,7 +163,8 @@ def _through_layer(layer: Gemma, settings: TrainConfig, precision: Precision, si
         hidden.backward(torch.zeros_like(hidden))  # type: ignore[no-untyped-call]
         gradients = sum(parameter.grad.nbytes for parameter in layer.parameters() if parameter.grad is not None)
     layer.zero_grad()
-    return shared[0], kept - shared[0], max(0, live.most - kept - gradients)
+    before, after = passed[:2]  # of the first pass; checkpointing makes another
+    return kept - (after - before), after - before, max(0, live.most - kept - gradients)
 
 
 def _optimizer_bytes(layer: Gemma, settings: TrainConfig) -> tuple[int, int]:
