@@ -41,12 +41,14 @@ Profiles of 2026-11-21 (`torch.profiler`), on two cores of an AMD EPYC with AVX2
   228 GFLOP at some 107 GFLOP/s; the largest products of the loss alone reach 120 to 150. transformers, at 514 to 556
   tokens/s, does the same products at some 60, so that 2 to 2.5 times its speed is all there can be. A CPU that
   multiplies bf16 is not bound so.
-* Decoding in 8 bits: two thirds of a token's 36 ms at the 270m shape, uncompiled, are torch's 8-bit products
-  (`_weight_int8pack_mm`): 8 to 10 G weights a second from memory, 14 to 20 from the cache, where memory is read at 34
-  GB/s. llama.cpp's q8_0 has its own kernels, which narrow the vectors to 8 bits, too.
-* Threads that sleep: a token's small products take as long as waking a thread does. With `GOMP_SPINCOUNT=20000` threads
-  wait awake, and 18.6 M parameters in 8 bits, compiled, were decoded at 397 tokens/s instead of 276 (medians of four
-  processes, nothing else running), but at 14 instead of 66 beside one other busy process. So they sleep as it comes."""
+* Decoding one sequence on a CPU: the last column tells how near a contender comes to reading each weight once a token, as
+  fast as a large tensor is read here. 270m in fp32 and bf16 takes 54 and 55% of that bound, llama.cpp 60 and 49%: two
+  threads of either do not keep memory as busy as a sum over one tensor does. In 8 bits arithmetic counts, too: a core
+  multiplied 8 to 9 G weights a second from memory, two of them 15 to 17, and 20 to 37 from the cache. Of a token of 18.6
+  M parameters, some 0.3 ms are Python's, the choice of the next token included, and some 0.1 ms the start of a thread.
+* Threads beside other work: the two threads of a token meet a hundred times in it, so that beside one busy process both
+  wait for the one that shares its core. By hand, with 14 M parameters, two threads then gave 27 to 58 tokens/s, one
+  thread 59 to 71: there `OMP_NUM_THREADS=1` is the better choice."""
 
 
 def main() -> None:
