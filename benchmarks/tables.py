@@ -35,17 +35,17 @@ all: compare the figures of one table with each other, and not with those of ano
 LIMITS = """
 ## What limits them
 
-Profiles of 2026-11-21 (`torch.profiler`), on two cores of an AMD EPYC with AVX2 alone.
+Profiles of 2026-11-21 (`torch.profiler`) and, of decoding, 2026-11-29, on two cores of an AMD EPYC with AVX2 alone.
 
 * A training step of 18.6 M parameters in fp32: 81% of the time are matrix products (62% `mm`, 16% `addmm_`, 3% `bmm`),
   228 GFLOP at some 107 GFLOP/s; the largest products of the loss alone reach 120 to 150. transformers, at 514 to 556
   tokens/s, does the same products at some 60, so that 2 to 2.5 times its speed is all there can be. A CPU that
   multiplies bf16 is not bound so.
-* Decoding one sequence on a CPU: the last column tells how near a contender comes to reading each weight once a token, as
-  fast as a large tensor is read here. 270m in fp32 and bf16 takes 54 and 55% of that bound, llama.cpp 60 and 49%: two
-  threads of either do not keep memory as busy as a sum over one tensor does. In 8 bits arithmetic counts, too: a core
-  multiplied 8 to 9 G weights a second from memory, two of them 15 to 17, and 20 to 37 from the cache. Of a token of 18.6
-  M parameters, some 0.3 ms are Python's, the choice of the next token included, and some 0.1 ms the start of a thread.
+* Decoding one sequence on a CPU: the last column tells how near a contender comes to reading each weight once a token,
+  as fast as a large tensor is read here. 270m in fp32 and bf16 takes 54 and 55% of that bound, llama.cpp 60 and 49%:
+  two threads of either do not keep memory as busy as a sum over one tensor does. In 8 bits arithmetic counts, too: a
+  core multiplied 8 to 9 G weights a second from memory, two of them 15 to 17, and 20 to 37 from the cache (by hand). Of
+  a token of 18.6 M parameters, some 0.3 ms are Python's, and some 0.1 ms the start of a thread.
 * Threads beside other work: the two threads of a token meet a hundred times in it, so that beside one busy process both
   wait for the one that shares its core. By hand, with 14 M parameters, two threads then gave 27 to 58 tokens/s, one
   thread 59 to 71: there `OMP_NUM_THREADS=1` is the better choice."""

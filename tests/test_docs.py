@@ -22,6 +22,13 @@ def test_command_reference_is_what_the_help_says() -> None:
     assert (ROOT / "docs/commands.md").read_text(encoding="utf-8") == done.stdout, "make docs"
 
 
+def test_benchmarks_are_what_was_recorded() -> None:
+    command = [sys.executable, ROOT / "benchmarks/tables.py"]
+    done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8")
+    page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    assert page == done.stdout, "python benchmarks/tables.py > docs/benchmarks.md"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_a_page_names_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
