@@ -25,8 +25,8 @@ _TYPES = {torch.float32: "float", torch.bfloat16: "BFloat16", torch.int8: "int8_
 class NativeStep:
     """Reads the next tokens of every text.
 
-    What is small stays float32 between the matrices; a vector is rounded to 16 bits, and its largest number's size,
-    where 8-bit weights are multiplied with it. The model's weights must not change afterwards.
+    Between the matrices all is float32; a vector that is multiplied with 8-bit weights is rounded to whole multiples of
+    1 / 32767 of its largest number. The model's weights must not change afterwards.
 
     Args:
         model: ``can_read`` it.
