@@ -49,7 +49,7 @@ class _Normalization(torch.autograd.Function):
         x, weight, scale = ctx.saved_tensors
         wide, factor = outer.float(), 1.0 + weight.float()
         normal = x.float() * scale
-        both = wide * normal
-        mean = (both @ factor / x.shape[-1])[..., None]
+        both = (wide * normal).reshape(-1, len(weight))
+        mean = (both.mv(factor) / len(weight)).view(scale.shape)
         gradient = (wide * factor).addcmul_(normal, mean, value=-1).mul_(scale)
-        return gradient.to(x.dtype), both.flatten(0, -2).sum(dim=0).to(weight.dtype), None
+        return gradient.to(x.dtype), both.sum(dim=0).to(weight.dtype), None
