@@ -99,6 +99,19 @@ def test_verbose_tells_tokens_speed_and_seed_on_stderr(story_model: Path) -> Non
         assert part in verbose.stderr
 
 
+def test_verbose_tells_that_there_is_no_compiler(
+    story_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "without machine code" not in generate(story_model, "Once", "--verbose").stderr
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "without machine code" not in generate(story_model, "Once").stderr
+    assert "without machine code" not in generate(story_model, "Once", "--verbose", "--no-compile").stderr
+    assert "without machine code, thus slower: there is no C++ compiler" in (
+        generate(story_model, "Once", "--verbose").stderr
+    )
+
+
 def test_text_that_is_not_utf8_is_refused(story_model: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_bytes(b"caf\xe9\n")

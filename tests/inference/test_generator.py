@@ -142,3 +142,13 @@ def test_inference_mode_does_not_reach_the_caller():
     for _ in Generator(random_gemma()).stream([[1]], GREEDY, [row_generator(0, 0)], max_tokens=2):
         assert not torch.is_inference_mode_enabled()
         assert torch.is_grad_enabled()
+
+
+@COMPILED_OR_NOT
+@pytest.mark.parametrize("more", [0, 2])
+def test_a_cache_that_leaves_nothing_of_the_prompt_to_read_is_refused(compile, more):
+    generator = Generator(random_gemma(), compile=compile)
+    cache = generator.empty_cache()
+    list(generator.stream([PROMPTS[1]], GREEDY, [row_generator(0, 0)], max_tokens=1 + more, cache=cache))
+    with pytest.raises(UsageError, match=f"cache has read {13 + more} tokens, the prompt has 13"):
+        next(generator.stream([PROMPTS[1]], GREEDY, [row_generator(0, 0)], max_tokens=1, cache=cache))

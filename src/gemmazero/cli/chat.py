@@ -9,7 +9,6 @@ import typer
 
 from gemmazero.cli import console
 from gemmazero.cli.decoding_options import (
-    COMPILING,
     CompileOption,
     DeviceOption,
     DtypeOption,
@@ -18,6 +17,7 @@ from gemmazero.cli.decoding_options import (
     SeedOption,
     measured,
     seed_or_another,
+    tell_of_machine_code,
 )
 from gemmazero.cli.explain import explain
 from gemmazero.cli.options import given, with_settings
@@ -68,8 +68,7 @@ def chat(
     from gemmazero.inference.conversation import Conversation
 
     loaded = api.load(model, device=device, dtype=dtype, compile=compile)
-    if loaded.generator.compiles_at_second_token:
-        console.say(COMPILING)
+    tell_of_machine_code(loaded.generator, verbose=verbose)
     seed = seed_or_another(seed)
     conversation = Conversation(loaded.generator, loaded.tokenizer, sampler, max_tokens=max_tokens, seed=seed)
     console.say(f"{loaded.folder}, {MODES[conversation.mode]}; /help lists the commands")

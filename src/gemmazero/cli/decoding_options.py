@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gemmazero.cli import units
+from gemmazero.cli import console, units
 from gemmazero.config import DeviceName
 
 if TYPE_CHECKING:
     from gemmazero.inference.continuation import Continuation
+    from gemmazero.inference.generator import Generator
     from gemmazero.inference.pace import Pace
 
 MODEL_HELP = "A run folder, a checkpoint, or a transformers Gemma 2 or 3 folder."
-COMPILING = "compiling the model: the second token takes up to a minute"
 NEWEST_RUN = "the newest run's best checkpoint"
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -53,6 +53,14 @@ CompileOption = Annotated[
 def seed_or_another(seed: int | None) -> int:
     """``seed``, or where none was given one that nobody chose."""
     return secrets.randbits(31) if seed is None else seed
+
+
+def tell_of_machine_code(generator: "Generator", *, verbose: bool) -> None:
+    """Say that somebody will wait for a compiler; to whom wants to know, that there is none."""
+    if generator.compiles_at_second_token:
+        console.say("compiling the model: the second token takes up to a minute")
+    if verbose and generator.refusal is not None:
+        console.say(f"without machine code, thus slower: {generator.refusal}")
 
 
 def measured(pace: "Pace | Continuation") -> str:

@@ -10,7 +10,6 @@ import typer
 
 from gemmazero.cli import console
 from gemmazero.cli.decoding_options import (
-    COMPILING,
     CompileOption,
     DeviceOption,
     DtypeOption,
@@ -19,6 +18,7 @@ from gemmazero.cli.decoding_options import (
     SeedOption,
     measured,
     seed_or_another,
+    tell_of_machine_code,
 )
 from gemmazero.cli.options import given, with_settings
 from gemmazero.config import DEFAULT_MAX_TOKENS
@@ -68,8 +68,7 @@ def generate(
     from gemmazero.inference.continuation import Continuation, continuing
 
     loaded = api.load(model, device=device, dtype=dtype, compile=compile)
-    if loaded.generator.compiles_at_second_token:
-        console.say(COMPILING)
+    tell_of_machine_code(loaded.generator, verbose=verbose)
     streams = len(texts) == 1 and not (as_json or no_stream)
     if streams:
         _show_prompt(texts[0])

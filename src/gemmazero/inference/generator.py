@@ -30,7 +30,9 @@ class Generator:
 
     def __init__(self, model: Gemma, *, compile: bool | None = None) -> None:
         self.model = model.eval()
-        self._native_step = _native_step(model, compile)
+        self.refusal: CompilationError | None = None
+        """Why nothing is read by machine code, where it would have been."""
+        self._native_step = self._make_native_step(compile)
         self._compiled_token = CompiledToken(model) if compile and self._native_step is None else None
         eager = self._native_step is None and self._compiled_token is None
         self._one_token = OneToken(model) if eager and model.device.type == "cpu" else None
@@ -69,7 +71,7 @@ class Generator:
             for each row its new id, None once it was done before.
 
         Raises:
-            UsageError: a prompt is longer than the model's context.
+            UsageError: a prompt is longer than the model's context, or the cache has read no less than it.
             CompilationError: it was to be compiled, and there is no compiler.
         """
         rows = [list(prompt) for prompt in prompts]
@@ -84,6 +86,11 @@ class Generator:
         positions = longest + max(limit - len(row) for row, limit in zip(rows, limits, strict=True))
         if cache is None:
             cache = self.empty_cache([longest - len(row) for row in rows])
+        if cache.length >= longest:
+            raise UsageError(
+                f"the cache has read {cache.length} tokens, the prompt has {longest}: there is none left to read",
+                "begin with an empty cache",
+            )
         unread = torch.tensor([[0] * (longest - len(row)) + row for row in rows])[:, cache.length :]
         while any(going):
             drawn = sampler(self._read(unread, cache, positions), rows, generators)
@@ -99,6 +106,17 @@ class Generator:
         """A cache that has read nothing, for rows that are padded on the left with so many positions each."""
         return Cache(self.model.config, torch.tensor(padding, device=self.model.device) if any(padding) else None)
 
+    def _make_native_step(self, compile: bool | None) -> NativeStep | None:
+        if compile is False or not NativeStep.can_read(self.model):
+            return None
+        try:
+            return NativeStep(self.model)
+        except CompilationError as error:
+            if compile:
+                raise
+            self.refusal = error
+            return None
+
     @torch.inference_mode()
     def _read(self, ids: Tensor, cache: Cache, positions: int) -> Tensor:
         """(B, T) → (B, V): what comes after the last position; the cache will hold ``positions`` at most."""
@@ -112,14 +130,3 @@ class Generator:
         for start in range(0, ids.shape[1], _PREFILL_CHUNK):
             hidden = self.model.hidden(ids[:, start : start + _PREFILL_CHUNK], cache)
         return self.model.logits(hidden[:, -1])
-
-
-def _native_step(model: Gemma, compile: bool | None) -> NativeStep | None:
-    if compile is False or not NativeStep.can_read(model):
-        return None
-    try:
-        return NativeStep(model)
-    except CompilationError:
-        if compile:
-            raise
-        return None
