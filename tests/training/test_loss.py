@@ -10,7 +10,7 @@ from gemmazero.training.loss import next_token_loss, rows_at_once
 from largest_tensor import LargestTensor
 
 BATCH, TIME, WIDTH, VOCABULARY = 4, 16, 8, 97
-PADDED = 128  # a row of logits is a multiple of 64
+PADDED = 128  # a row of logits may be a multiple of 64
 ROWS = BATCH * TIME
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # compiler
 FUSED = pytest.mark.parametrize("is_fused", [False, True], ids=["", "fused"])
@@ -118,7 +118,7 @@ def test_full_logits_never_exist(
     with LargestTensor() as ours, torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
         next_token_loss(hidden, weight, targets, softcap=softcap, multiplier=1.0, is_fused=is_fused)[0].backward()
     assert weight.grad is not None
-    assert ours.numbers == 16 * PADDED
+    assert 16 * VOCABULARY <= ours.numbers <= 16 * PADDED
     with LargestTensor() as full:
         oracle(hidden, weight, targets, softcap)
     assert full.numbers == ROWS * VOCABULARY

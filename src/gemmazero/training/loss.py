@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gemmazero.model.product import onednn_has, onednn_product
 from gemmazero.runtime import compiled
 
 CHUNK_BYTES, CHUNK_BYTES_ON_GPU = 64 * 2**20, 512 * 2**20
@@ -75,7 +76,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for start in range(0, len(hidden), size):
                 chunk = slice(start, start + size)
                 some = narrow_hidden[chunk]
-                logits = torch.mm(some, narrow_weight.T, out=_aligned(len(some), len(weight), narrow, hidden.device))
+                logits = _logits(some, narrow_weight)
                 nats += gradient_of(logits, targets[chunk, None], softcap, multiplier)
                 gradient = logits  # it has taken their place
                 hidden_gradient[chunk] = gradient @ narrow_weight
@@ -95,6 +96,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if outer.device.type == "cpu" and outer == 1:  # as ever in training: no copy; a GPU would be waited for
             return hidden_gradient, weight_gradient, None, None, None, None
         return hidden_gradient * outer, weight_gradient * outer, None, None, None, None
+
+
+def _logits(some: Tensor, weight: Tensor) -> Tensor:
+    """(rows, D), (V, D) → (rows, V)."""
+    if onednn_has(some, weight):
+        return onednn_product(some, weight)
+    return torch.mm(some, weight.T, out=_aligned(len(some), len(weight), weight.dtype, weight.device))
 
 
 def _gradient(product: Tensor, wanted: Tensor, softcap: float | None, multiplier: float) -> Tensor:
