@@ -55,8 +55,8 @@ PRESETS: Mapping[str, Preset] = {
                 layer_types=("sliding_attention", "full_attention") * 2,
                 sliding_window=64, max_position_embeddings=512,
             ),
-            train={"steps": 800, "batch_size": 8, "sequence_length": 256,
-                   "learning_rate": 1e-2, "warmup_steps": 40, "validate_every": 100, "save_every": 100},
+            train={"steps": 500, "batch_size": 8, "sequence_length": 256, "optimizer": "muon",
+                   "learning_rate": 1e-2, "warmup_steps": 25, "validate_every": 100, "save_every": 100},
         ),
         Preset(  # a laptop's CPU, overnight
             name="15m",
