@@ -38,7 +38,10 @@ BUGS = (
     Bug("a checkpoint has its name before its manifest", "folder.py",
         "        temporary.mkdir(parents=is_continued, exist_ok=is_continued)\n        try:\n"
         "            yield temporary\n            sync_all(temporary)\n",
-        "        final.mkdir()\n        try:\n            yield final\n            final.rename(temporary)\n",
+        "        (temporary if is_continued else final).mkdir(parents=is_continued, exist_ok=is_continued)\n"
+        "        try:\n"
+        "            yield temporary if is_continued else final\n"
+        "            is_continued or final.rename(temporary)\n",
         phases="save"),
     Bug("a checkpoint is removed where it stands", "folder.py",
         "        folder.rename(temporary)\n        _remove(temporary)", "        _remove(folder)", phases="retention"),
@@ -76,4 +79,5 @@ def noticed(bug: Bug) -> list[str]:
         command += ["--variants", bug.variants, "--phases", bug.phases]
         done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
         assert done.returncode in (0, 1), done.stderr
+        assert "Traceback" not in done.stderr, f"{bug.name}: the harness fell over: {done.stderr}"
         return [line for line in done.stdout.splitlines() if line.startswith(FAILED)]
