@@ -20,7 +20,7 @@ from typing import Any
 from results import FOLDER, write_results
 
 CASES: dict[str, dict[str, Any]] = {  # small batches: minutes, not days
-    "nano": {"steps": 10, "batch_size": 8, "sequence_length": 256},
+    "nano": {"steps": 10, "batch_size": 8, "sequence_length": 256, "optimizer": "adamw"},
     "15m": {"steps": 6, "batch_size": 4, "micro_batch_size": 2, "sequence_length": 256},
     "90m": {"steps": 4, "batch_size": 2, "micro_batch_size": 1, "sequence_length": 64},
 }

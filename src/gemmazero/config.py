@@ -167,7 +167,7 @@ class TrainConfig:
     beta2: float = setting(0.95, "AdamW's decay of the second moment.", panel="Optimization", minimum=0.0)
     clip_norm: float = setting(1.0, "Largest gradient norm; 0 never clips.", panel="Optimization", minimum=0.0)
     optimizer: OptimizerName = setting(
-        "adamw", "adamw, adamw8bit (a quarter of the state), or muon (half of it for the matrices).",
+        "adamw", "adamw (but for nano), adamw8bit (a quarter of the state), or muon (half of it for the matrices).",
         panel="Optimization",
     )  # fmt: skip
     precision: PrecisionName = setting(

@@ -152,3 +152,9 @@ def test_a_cache_that_leaves_nothing_of_the_prompt_to_read_is_refused(compile, m
     list(generator.stream([PROMPTS[1]], GREEDY, [row_generator(0, 0)], max_tokens=1 + more, cache=cache))
     with pytest.raises(UsageError, match=f"cache has read {13 + more} tokens, the prompt has 13"):
         next(generator.stream([PROMPTS[1]], GREEDY, [row_generator(0, 0)], max_tokens=1, cache=cache))
+    assert list(generator.stream([PROMPTS[1]], GREEDY, [row_generator(0, 0)], max_tokens=0, cache=cache)) == []
+
+
+def test_a_prompt_without_a_token_is_refused():
+    with pytest.raises(UsageError, match="no token"):
+        written(random_gemma(), [[5], []])

@@ -10,7 +10,7 @@ from gemmazero.training.loss import next_token_loss, rows_at_once
 from largest_tensor import LargestTensor
 
 BATCH, TIME, WIDTH, VOCABULARY = 4, 16, 8, 97
-PADDED = 128  # a row of logits may be a multiple of 64
+PADDED = 128  # a row of logits is a multiple of 64, but by oneDNN
 ROWS = BATCH * TIME
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # compiler
 FUSED = pytest.mark.parametrize("is_fused", [False, True], ids=["", "fused"])

@@ -56,7 +56,7 @@ def seed_or_another(seed: int | None) -> int:
 
 
 def tell_of_machine_code(generator: "Generator", *, verbose: bool) -> None:
-    """Say that somebody will wait for a compiler; to whom wants to know, that there is none."""
+    """Say that somebody will wait for a compiler and, where that is asked for, that there is none."""
     if generator.compiles_at_second_token:
         console.say("compiling the model: the second token takes up to a minute")
     if verbose and generator.refusal is not None:

@@ -71,10 +71,12 @@ class Generator:
             for each row its new id, None once it was done before.
 
         Raises:
-            UsageError: a prompt is longer than the model's context, or the cache has read no less than it.
+            UsageError: a prompt is empty, or longer than the model's context, or the cache has read no less than it.
             CompilationError: it was to be compiled, and there is no compiler.
         """
         rows = [list(prompt) for prompt in prompts]
+        if not all(rows):
+            raise UsageError("a prompt has no token", "begin with the one that ends a document")
         longest = max(map(len, rows))
         if longest > self.context:
             raise UsageError(
@@ -86,7 +88,7 @@ class Generator:
         positions = longest + max(limit - len(row) for row, limit in zip(rows, limits, strict=True))
         if cache is None:
             cache = self.empty_cache([longest - len(row) for row in rows])
-        if cache.length >= longest:
+        if any(going) and cache.length >= longest:
             raise UsageError(
                 f"the cache has read {cache.length} tokens, the prompt has {longest}: there is none left to read",
                 "begin with an empty cache",

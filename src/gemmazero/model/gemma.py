@@ -13,9 +13,9 @@ from gemmazero.model.attention import Attention
 from gemmazero.model.cache import Cache, LayerMemory
 from gemmazero.model.gating import gated
 from gemmazero.model.norm import RMSNorm
-from gemmazero.model.product import product
 from gemmazero.model.rope import Rotation
 from gemmazero.model.sight import Sight, positions_within, sight
+from gemmazero.model.tall_linear import tall_linear
 
 
 class Gemma(nn.Module):
@@ -54,7 +54,7 @@ class Gemma(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, D) → float32 (…, V), soft-capped."""
         tied = self.config.tie_word_embeddings
-        logits = (product(hidden, self.model.embed_tokens.weight) if tied else self.lm_head(hidden)).float()
+        logits = (tall_linear(hidden, self.model.embed_tokens.weight) if tied else self.lm_head(hidden)).float()
         cap = self.config.final_logit_softcapping
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
