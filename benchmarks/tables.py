@@ -41,10 +41,10 @@ Profiles of 2026-11-29 (`torch.profiler`), on two cores of an AMD EPYC with AVX2
   GFLOP/s; products of large matrices reach 110 to 138 here. transformers, whole, comes to 52 GFLOP/s, so that 2 to 2.5
   times its speed is all there can be. A CPU that multiplies bf16 is not bound so. The logits of 256 to 333 rows, as MKL
   makes them without more, come at 40 to 57 GFLOP/s, by oneDNN at 91 to 118 (by hand).
-* Memory above 16 bytes a parameter, the process itself (some 0.3 GB) included: 0.46 of transformers' with 18.6 M, 0.8 at
-  the 270m shape. There 2.4 GB of the heap are in use at most, and it has grown to 2.8: the gradients of the layers, many
-  of 5.2 MB, do not fit where activations of 4.2 MB were. To give holes back to the system after each layer cost some 5%
-  of the time, and the peak stayed (by hand).
+* Memory above 16 bytes a parameter, the process itself (some 0.3 GB) included: 0.46 of transformers' with 18.6 M, 0.8
+  at the 270m shape. There 2.4 GB of the heap are in use at most, and it has grown to 2.8: the gradients of the layers,
+  many of 5.2 MB, do not fit where activations of 4.2 MB were. To give holes back to the system after each layer cost
+  some 5% of the time, and the peak stayed (by hand).
 * Decoding one sequence on a CPU: the last column tells how near a contender comes to reading each weight once a token,
   as fast as a large tensor is read here. 270m in fp32 and bf16 takes 54 and 55% of that bound, llama.cpp 60 and 49%:
   two threads of either do not keep memory as busy as a sum over one tensor does. In 8 bits arithmetic counts, too: a
