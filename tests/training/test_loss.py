@@ -118,7 +118,8 @@ def test_full_logits_never_exist(
     with LargestTensor() as ours, torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
         next_token_loss(hidden, weight, targets, softcap=softcap, multiplier=1.0, is_fused=is_fused)[0].backward()
     assert weight.grad is not None
-    assert 16 * VOCABULARY <= ours.numbers <= 16 * PADDED
+    by_onednn = not narrow and torch.backends.mkl.is_available()
+    assert ours.numbers == 16 * (VOCABULARY if by_onednn else PADDED)
     with LargestTensor() as full:
         oracle(hidden, weight, targets, softcap)
     assert full.numbers == ROWS * VOCABULARY

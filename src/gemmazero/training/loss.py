@@ -15,7 +15,7 @@ CHUNK_BYTES, CHUNK_BYTES_ON_GPU = 64 * 2**20, 512 * 2**20
 adds to its gradient, which takes a GPU longer than the products of few rows."""
 FUSED_CHUNK_BYTES = 2**30
 """Of logits in a fused chunk, in the matrices' dtype; there is no other tensor of that size."""
-_ALIGNMENT = 64  # ids: MKL writes rows of logits that begin anywhere at two thirds of the speed, GPUs slowly, too
+_ALIGNMENT = 64  # ids: MKL writes rows of logits that begin anywhere at two thirds of the speed
 
 
 def next_token_loss(
