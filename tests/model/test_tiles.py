@@ -25,6 +25,12 @@ GEMMA2 = replace(MODEL, model_type="gemma2", attn_logit_softcapping=20.0, query_
 UNFUSED = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 
 
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> None:
+    """Torch traces it uncompiled, too, and takes what differed before for a variable; 2.15 takes no such soft-cap."""
+    torch.compiler.reset()
+
+
 @pytest.fixture
 def gradient_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """FlexAttention refuses one there, for its compiled code has none; its plain products do."""
