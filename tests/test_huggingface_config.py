@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import transformers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemmazero.config import ModelConfig
@@ -195,7 +195,6 @@ def test_what_would_compute_something_else_is_refused(record: dict[str, Any], sa
     assert said in raised.value.message
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(CONFIGS)), st.integers(0, 2**32))
 def test_any_change_is_a_config_or_a_config_error(name: str, seed: int) -> None:
     chance, record = random.Random(seed), json.loads(json.dumps(CONFIGS[name].to_json()))

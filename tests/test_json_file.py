@@ -3,7 +3,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemmazero.errors import ConfigError
@@ -17,13 +17,11 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(VALUES, st.booleans())
 def test_json_comes_back_as_it_was_written(value: object, ascii_alone: bool) -> None:
     assert parse_json(json.dumps(value, ensure_ascii=ascii_alone).encode()) == value
 
 
-@settings(deadline=None)
 @given(st.binary() | VALUES.map(lambda value: json.dumps(value).encode()).map(lambda data: data[: len(data) // 2]))
 def test_any_bytes_are_a_value_or_a_value_error(data: bytes) -> None:
     try:
@@ -69,13 +67,11 @@ def test_whole_surrogate_pairs_and_byte_order_marks_are_read() -> None:
     assert parse_json(b'\xef\xbb\xbf"\\ud83d\\ude00"') == "😀"
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=-(10**400), max_value=10**400))
 def test_numbers_are_exact(number: int) -> None:
     assert parse_json(str(number).encode()) == number
 
 
-@settings(deadline=None)
 @given(st.floats(allow_nan=True, allow_infinity=True))
 def test_a_float_is_read_where_it_is_finite(number: float) -> None:
     text = json.dumps(number).encode()

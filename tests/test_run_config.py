@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemmazero.config import TrainConfig
@@ -97,7 +97,6 @@ def test_run_with_something_of_another_type_is_refused(path: tuple[str, ...], va
     assert said in raised.value.message
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_any_change_is_a_run_or_a_config_error(seed: int) -> None:
     chance, record = random.Random(seed), json.loads(json.dumps(RUN.to_json()))

@@ -65,7 +65,7 @@ def test_setting_that_may_be_left_out_is_a_text_where_it_is_not(tmp_path: Path) 
     assert read_settings(written(tmp_path, 'max_time = "90s"')) == {"max_time": "90s"}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32))
 def test_any_change_is_settings_or_a_config_error(tmp_path: Path, seed: int) -> None:
     good = b'preset = "nano"\nsteps = 5\nlearning_rate = 1e-3\nmax_time = "90s"\ncompile = true\nschedule = "wsd"\n'

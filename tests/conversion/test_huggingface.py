@@ -134,8 +134,9 @@ def test_embeddings_without_a_token_are_left_out(tied: bool, tmp_path: Path) -> 
     assert verdict.trimmed_embeddings == 320 - 259
     trimmed = load_model(tmp_path / "out", device="cpu", dtype=torch.float32)
     assert (trimmed.config.vocab_size, trimmed.config.pad_token_id) == (259, None)
-    with torch.no_grad():
-        assert torch.equal(trimmed(IDS), model(IDS)[..., :259])
+    assert torch.equal(trimmed.output_weight, model.output_weight[:259])
+    with torch.no_grad():  # a product of fewer columns may round otherwise
+        torch.testing.assert_close(trimmed(IDS), model(IDS)[..., :259], rtol=1e-5, atol=1e-5)
 
 
 # ---- what the verdict would notice

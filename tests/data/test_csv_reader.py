@@ -3,7 +3,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reading import training
 
@@ -17,7 +17,6 @@ def test_csv_gives_the_column_of_each_row_exactly(tmp_path: Path) -> None:
     assert training(tmp_path / "s.csv") == ["one", 'two, "quoted"\nand\r\n\r\nmore ', " é ", "", "last"]
 
 
-@settings(deadline=None)
 @given(texts=st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1)))
 def test_any_texts_that_the_csv_module_writes_come_back(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str]

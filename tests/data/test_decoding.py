@@ -50,7 +50,7 @@ def stream(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
 
 
 @every_kind
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_pieces_join_to_the_decoding_of_any_ids(tokenizer, data):
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size + 2), max_size=40))
@@ -58,7 +58,7 @@ def test_pieces_join_to_the_decoding_of_any_ids(tokenizer, data):
 
 
 @every_kind
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_pieces_join_for_runs_of_spaces_characters_and_broken_bytes(tokenizer, data):
     fragments = [tokenizer.encode(text) for text in (" ", "  ", "é", "😀", " the", "a", "\ufffd")]
@@ -70,7 +70,6 @@ def test_pieces_join_for_runs_of_spaces_characters_and_broken_bytes(tokenizer, d
 
 @every_kind
 @given(text=st.text(max_size=30).filter(lambda text: "\ufffd" not in text))
-@settings(deadline=None)
 def test_no_piece_of_valid_text_holds_half_a_character(tokenizer, text):
     assert not any("\ufffd" in piece for piece in stream(tokenizer, tokenizer.encode(text)))
 

@@ -1,11 +1,10 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemmazero.data.documents import decoded, if_unicode, no_column
 
 
-@settings(deadline=None)
 @given(text=st.text())
 def test_any_text_is_kept(text: str) -> None:
     assert decoded(text.encode()) == if_unicode(text) == text

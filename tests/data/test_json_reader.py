@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reading import training
 
@@ -92,7 +92,6 @@ def test_json_is_a_list_of_objects_or_texts_or_objects_or_columns(
     assert training(tmp_path / "s.json") == ["a", "b\né", ""]
 
 
-@settings(deadline=None)
 @given(texts=st.lists(st.text()), indent=st.sampled_from([None, 1]), is_ascii=st.booleans())
 def test_any_list_of_texts_comes_back(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], indent: int | None, is_ascii: bool

@@ -2,7 +2,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemmazero.data.manifest_check import is_manifest
@@ -93,7 +93,6 @@ def test_manifest_with_something_else_is_none(path: tuple[str, ...], value: Any)
     assert not is_manifest(record)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), ANYTHING))
 def test_any_values_are_judged(changes: dict[str, Any]) -> None:
     assert is_manifest(GOOD | changes) in (True, False)

@@ -3,7 +3,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemmazero.data.seen import DIGEST_BYTES, Digests, Seen
@@ -16,7 +16,6 @@ def digests(numbers: list[int]) -> Digests:
 NUMBERS = st.lists(st.one_of(st.integers(0, 40), st.integers(0, 256**DIGEST_BYTES - 1)), max_size=60)
 
 
-@settings(deadline=None)
 @given(st.lists(NUMBERS, max_size=12))
 def test_it_is_a_set_that_knows_the_first_of_equal_ones(batches: list[list[int]]) -> None:
     seen, known = Seen(), set[int]()

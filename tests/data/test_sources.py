@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reading import json_lines
 from test_compression import zstd
@@ -144,7 +144,6 @@ def test_text_of_a_control_token_never_becomes_one(
     assert ids.max() == shards.manifest.end_id  # those of the turns come after it
 
 
-@settings(deadline=None)
 @given(texts=st.lists(st.text().filter(str.strip), min_size=1, unique=True))
 def test_any_texts_come_back_from_the_data_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder = tmp_path_factory.mktemp("any")

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reading import training
 
@@ -74,7 +74,6 @@ def test_document_that_is_too_large_is_told_with_what_would_part_it(
     assert error.value.hint.startswith("--document-separator")
 
 
-@settings(deadline=None)
 @given(text=st.text())
 def test_separator_with_its_backslashes_doubled_is_itself(text: str) -> None:
     assert separator_bytes(text.replace("\\", "\\\\")) == text.encode()

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiktoken
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reading import training
 
@@ -31,7 +31,6 @@ def test_documents_are_what_the_ids_spell_up_to_each_end(tmp_path: Path) -> None
     assert training(written(tmp_path / "s.bin", ids), tokenizer="bytes") == ["Once", "é", "", "upon"]
 
 
-@settings(deadline=None)
 @given(texts=st.lists(st.text()))
 def test_ids_of_any_texts_give_the_texts(texts: list[str]) -> None:
     data = BYTES.encode_documents(texts).tobytes()

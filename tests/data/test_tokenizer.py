@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiktoken
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sentencepiece_style import gemma_style, llama_style
 from transformers import AutoTokenizer
@@ -56,7 +56,6 @@ def saved(tokenizer, folder):
     return folder
 
 
-@settings(deadline=None)
 @given(text=st.text())
 def test_decode_inverts_encode_on_any_text(own, text):
     assert own.decode(own.encode(text)) == text
@@ -73,7 +72,6 @@ def test_special_tokens_come_last(own):
 
 
 @pytest.mark.skipif(not CACHE.is_dir(), reason="no ../shared/data/tiktoken_cache")
-@settings(deadline=None)
 @given(text=st.text() | st.sampled_from(TEXTS))
 def test_gpt2_ids_are_tiktokens(gpt2, text):
     expected = tiktoken.get_encoding("gpt2").encode_ordinary(text)

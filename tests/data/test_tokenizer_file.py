@@ -16,7 +16,7 @@ from gemmazero.errors import DataError
 from hostile.mutation import changed_value
 
 BYTES = json.loads(make_tokenizer("bytes", list, turn_tokens=True)._text)
-USED_AGAIN = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+USED_AGAIN = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def written(folder: Path, record: Any) -> Path:

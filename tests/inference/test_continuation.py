@@ -70,7 +70,7 @@ def test_pieces_are_whole_characters():
     assert [event.text for event in events if isinstance(event, Piece)] == ["a", "ñ", "€", "🦊", "."]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     prompts=st.lists(st.text("ab cé", max_size=8), max_size=4),
     stop=st.lists(st.sampled_from(["a", "e", " t", "\N{REPLACEMENT CHARACTER}", "ab"]), max_size=2),

@@ -20,7 +20,7 @@ DTYPES = {
     torch.int32: "I32", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL", torch.float8_e4m3fn: "F8_E4M3",
 }  # fmt: skip
 SHAPES = st.lists(st.integers(0, 5), max_size=4)
-USED_AGAIN = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+USED_AGAIN = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def library_s_view(path: Path) -> dict[str, TensorFacts] | None:
