@@ -55,6 +55,19 @@ def test_8_bit_weights_give_what_the_model_with_them_gives(model_type):
     assert difference(read_singly(model), read_whole(model)) < 0.01  # of that size is bfloat16's rounding
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int8])
+@torch.no_grad()
+def test_a_text_whose_first_token_came_alone_is_read_on_like_any_other(dtype):
+    model = random_gemma(width=64)
+    model = quantize_model(model) if dtype == torch.int8 else model.to(dtype)
+    one_token, begun, plain = OneToken(model), Cache(model.config), Cache(model.config)
+    one_token(IDS[:, :1], begun)
+    model(IDS[:, :1], plain)
+    assert difference(model(IDS[:, 1:], begun), model(IDS[:, 1:], plain)) < 0.02
+    for ours, its in zip(begun.layers, plain.layers, strict=True):
+        assert ours.slot(IDS.shape[1]).keys.dtype == its.slot(IDS.shape[1]).keys.dtype
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_no_weight_is_held_twice_and_the_model_computes_what_it_did(dtype):
     model = random_gemma().to(dtype)

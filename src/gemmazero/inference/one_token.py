@@ -99,7 +99,8 @@ class _Attention:
             factor = factor * torch.addcmul(self._eps, norms, norms, value=1 / self._head_dim).rsqrt()
         turned = rotation(turning * factor)
         queries = turned[: self._queries].view(self._groups, -1, self._head_dim)
-        all_keys, all_values = cache.append(turned[None, self._queries :, None], values[None, :, None])
+        new = (vectors[None, :, None].to(self._into.dtype) for vectors in (turned[self._queries :], values))
+        all_keys, all_values = cache.append(*new)  # in the dtype in which the model itself remembers
         scores = torch.bmm(queries, all_keys[0].float().transpose(1, 2))  # (G, H/G, S)
         if self._softcap is not None:
             scores = self._softcap * torch.tanh(scores / self._softcap)
@@ -131,12 +132,12 @@ class _Product:
         self._layer = layers[0] if len(layers) == 1 else _side_by_side(layers)
         assert isinstance(self._layer, (nn.Linear, Int8Linear))
         weight = self._layer.whole if isinstance(self._layer, Int8Linear) else self._layer.weight
-        self._dtype = torch.float32 if isinstance(self._layer, Int8Linear) else weight.dtype
+        self.dtype = torch.float32 if isinstance(self._layer, Int8Linear) else weight.dtype
         self._threads = torch.get_num_threads() if weight.numel() >= _WORTH_WAKING else 1
 
     def __call__(self, x: Tensor) -> Tensor:
         with using_threads(self._threads):
-            product: Tensor = self._layer(x.to(self._dtype))
+            product: Tensor = self._layer(x.to(self.dtype))
         return product.float()
 
 
