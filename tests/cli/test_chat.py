@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from gemmazero.cli.app import app
@@ -72,6 +74,16 @@ def test_mistakes_are_told_and_the_conversation_goes_on(chat_model: Path, tmp_pa
         ('"/nope"', "/save needs", "messages", "no such", "cannot write", "tokens long"), errors, strict=True
     ):
         assert part in error
+
+
+def test_a_model_that_gives_no_numbers_says_nothing_but_that(chat_model: Path, tmp_path: Path) -> None:
+    weights = load_file(chat_model / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    shutil.copytree(chat_model, tmp_path / "broken")
+    save_file(weights, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
+    result = chat(tmp_path / "broken", "Hi", "You?", "/undo")
+    assert result.stdout == ""
+    assert result.stderr.count("error: the model's logits are not numbers\nhint: ") == 2
 
 
 def test_save_that_fails_leaves_what_was_saved_before(

@@ -2,11 +2,12 @@ import pytest
 import torch
 from tiny_gemma import WINDOW, random_gemma, transformers_twin
 
-from gemmazero.errors import UsageError
+from gemmazero.errors import CheckpointError, UsageError
 from gemmazero.inference.generator import Generator
 from gemmazero.inference.sampling import Sampler, row_generator
 from gemmazero.model.cache import Cache
 from gemmazero.model.gemma import Gemma
+from gemmazero.model.quantized import quantize_model
 
 GREEDY = Sampler(temperature=0)
 PROMPTS = [[5, 17, 3], [60, 2, 9, 44, 31, 8, 8, 70, 12, 1, 90, 33, 7], [11]]
@@ -158,3 +159,27 @@ def test_a_cache_that_leaves_nothing_of_the_prompt_to_read_is_refused(compile, m
 def test_a_prompt_without_a_token_is_refused():
     with pytest.raises(UsageError, match="no token"):
         written(random_gemma(), [[5], []])
+
+
+@COMPILED_OR_NOT
+@pytest.mark.parametrize("sampler", [GREEDY, Sampler()], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
+def test_a_model_that_gives_no_numbers_is_refused(dtype, sampler, compile):
+    model = random_gemma(width=64)
+    with torch.no_grad():  # in fp16 alone the largest overflows
+        model.model.layers[0].post_feedforward_layernorm.weight.fill_(4e4 if dtype == torch.float16 else torch.nan)
+    model = quantize_model(model) if dtype == torch.int8 else model.to(dtype)
+    with pytest.raises(CheckpointError, match="logits are not numbers") as caught:
+        written(model, PROMPTS, sampler, compile=compile)
+    assert "--dtype" in caught.value.hint
+
+
+@COMPILED_OR_NOT
+def test_what_a_row_reads_on_after_its_end_stops_no_other(compile):
+    model = random_gemma()
+    free = written(model, PROMPTS[:2])
+    end = next(new for new in free[0] if new not in free[1] and new not in PROMPTS[0] + PROMPTS[1])
+    with torch.no_grad():
+        model.model.embed_tokens.weight[end] = torch.nan
+    length = free[0].index(end) + 1
+    assert written(model, PROMPTS[:2], end_ids={end}, compile=compile) == [free[0][:length], free[1]]

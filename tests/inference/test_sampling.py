@@ -10,6 +10,7 @@ from gemmazero.errors import UsageError
 from gemmazero.inference.sampling import Sampler, row_generator
 
 OFF = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
+NAN, INF = float("nan"), float("inf")
 SEEN = [[3, 1, 3, 40], [0, 5, 2, 7], [96, 95, 1, 1]]
 
 
@@ -169,6 +170,16 @@ def test_equal_logits_are_drawn_from_the_same_whatever_the_neighbours():
         alone = Sampler()(row, [[]], [row_generator(9, 0)])
         beside = Sampler()(torch.cat([row, flat]), [[], []], [row_generator(9, 0), row_generator(9, 1)])
         assert beside[0] == alone[0]
+
+
+@pytest.mark.parametrize("bad", [[0.0, NAN, 1.0], [NAN] * 3, [-INF] * 3, [0.0, INF, 1.0]])
+@pytest.mark.parametrize("chosen", [
+    sampler(temperature=0), sampler(temperature=0, repetition_penalty=1.5), sampler(), sampler(top_k=2),
+    sampler(top_p=0.9), sampler(min_p=0.1), Sampler(top_k=2, min_p=0.1, repetition_penalty=1.5),
+])  # fmt: skip
+def test_nothing_is_drawn_where_no_token_is_the_likeliest_and_the_neighbours_draw_on(chosen, bad):
+    rows, certain = torch.tensor([[5.0, -INF, -INF], bad, [-INF, -INF, 5.0]]), [0, -1, 2]
+    assert chosen(rows, [[0], [1], [2]], [row_generator(0, row) for row in range(3)]).tolist() == certain
 
 
 def test_rows_and_seeds_have_randomness_of_their_own():

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from gemmazero.errors import CompilationError, UsageError
+from gemmazero.errors import CheckpointError, CompilationError, UsageError
 from gemmazero.inference.compiled_token import CompiledToken
 from gemmazero.inference.native_step import MOST_TOKENS, NativeStep
 from gemmazero.inference.one_token import OneToken
@@ -73,6 +73,7 @@ class Generator:
         Raises:
             UsageError: a prompt is empty, or longer than the model's context, or the cache has read no less than it.
             CompilationError: it was to be compiled, and there is no compiler.
+            CheckpointError: what the model gives is no number.
         """
         rows = [list(prompt) for prompt in prompts]
         if not all(rows):
@@ -97,12 +98,15 @@ class Generator:
         while any(going):
             drawn = sampler(self._read(unread, cache, positions), rows, generators)
             step = [new if goes else None for new, goes in zip(drawn.tolist(), going, strict=True)]
+            if -1 in step:
+                hint = "try --dtype fp32 or bf16, or an earlier checkpoint"
+                raise CheckpointError("the model's logits are not numbers", hint)
             for index, new in enumerate(step):
                 if new is not None:
                     rows[index].append(new)
                     going[index] = new not in end_ids and len(rows[index]) < limits[index]
             yield step
-            unread = drawn[:, None]  # a row that is done reads on, unheard
+            unread = torch.tensor([row[-1:] for row in rows])  # a row that is done reads on, unheard
 
     def empty_cache(self, padding: Sequence[int] = (0,)) -> Cache:
         """A cache that has read nothing, for rows that are padded on the left with so many positions each."""

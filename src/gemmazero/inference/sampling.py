@@ -54,20 +54,21 @@ class Sampler:
             generators: for each row its own, on the CPU: what a row draws does not depend on its neighbours.
 
         Returns:
-            int64 (B), on the CPU.
+            int64 (B), on the CPU; -1 for a row that holds NaN, or whose largest number is not finite.
         """
         import torch
 
         logits, ids = self.candidates(logits, seen)
         if self.temperature == 0:
-            places = logits.argmax(dim=-1, keepdim=True)
-        else:
-            chances = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
-            # Each token owns a stretch of [0, 1) as long as its probability, which in sum may be a little less than 1.
-            ends = logits.softmax(dim=-1).cpu().double().cumsum(dim=-1)
-            places = torch.searchsorted(ends, torch.stack(chances) * ends[:, -1:], right=True)
-            places = places.clamp(max=logits.shape[-1] - 1)  # past the last only where a model gives NaN
-        return (places if ids is None else ids.gather(-1, places.to(ids.device)))[:, 0].cpu()
+            largest, places = logits.max(dim=-1)
+            return places.where(largest.isfinite(), -1).cpu()
+        chances = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
+        # Each token owns a stretch of [0, 1) as long as its probability, which in sum may be a little less than 1.
+        ends = logits.softmax(dim=-1).cpu().double().cumsum(dim=-1)
+        whole = ends[:, -1:]  # NaN where there is no largest number to compare with
+        places = torch.searchsorted(ends, torch.stack(chances) * whole, right=True).clamp(max=logits.shape[-1] - 1)
+        drawn = places if ids is None else ids.gather(-1, places.to(ids.device)).cpu()
+        return drawn.where(whole.isfinite(), -1)[:, 0]
 
     def candidates(self, logits: "Tensor", seen: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor | None]":
         """The tokens to draw from.
