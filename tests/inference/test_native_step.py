@@ -224,9 +224,11 @@ def test_the_dtype_that_a_program_makes_its_tensors_in_changes_nothing(dtype):
         torch.set_default_dtype(torch.float32)
 
 
-def test_a_cache_of_other_rows_or_of_another_type_is_refused():
+def test_a_cache_of_other_rows_of_another_type_or_of_other_heads_is_refused():
     model = random_gemma()
-    for other, ids in ((model, IDS[:2]), (random_gemma().bfloat16(), ONE)):
+    smaller = Gemma(dataclasses.replace(model.config, head_dim=2))
+    smaller.initialize(torch.Generator().manual_seed(1))
+    for other, ids in ((model, IDS[:2]), (random_gemma().bfloat16(), ONE), (smaller, ONE)):
         cache = Cache(model.config)
         with torch.inference_mode():
             other(ids[:, :3], cache)

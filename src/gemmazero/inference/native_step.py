@@ -90,7 +90,7 @@ class NativeStep:
         texts, new = ids.shape
         like = self._like.expand(texts, -1, -1, -1)
         slots = [memory.slot(positions, new, like) for memory in cache.layers]
-        if any((slot.keys.shape[:2], slot.keys.dtype) != (like.shape[:2], like.dtype) for slot in slots):
+        if any((slot.keys[:, :, :0].shape, slot.keys.dtype) != (like.shape, like.dtype) for slot in slots):
             raise UsageError("the cache was filled by other rows, or by another model", "begin with an empty one")
         layers = type(self._layers).from_buffer_copy(self._layers)  # another thread may read another text meanwhile
         for layer, slot in zip(layers, slots, strict=True):
