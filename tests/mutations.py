@@ -41,7 +41,7 @@ MUTATIONS = (
     Mutation("oneDNN is never asked", "model/tall_linear.py",
              "onednn_linear(states, weight) if onednn_takes(states, weight) else ", "", "tests/model/test_tall_linear.py"),
     Mutation("rope turns the other way", "model/rope.py", "(-second, first)", "(second, -first)", "tests/model/test_rope.py"),
-    Mutation("rope ignores linear scaling", "model/rope.py", "theta**-exponents / factor", "theta**-exponents",
+    Mutation("rope ignores linear scaling", "model/rope.py", "theta**exponents / factor", "theta**exponents",
              "tests/model/test_rope.py"),
     Mutation("sliding layers use the global base", "model/gemma.py",
              "config.rope_local_base_freq, 1.0", "config.rope_theta, 1.0", "tests/model/test_gemma.py"),

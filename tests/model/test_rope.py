@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from gemma_oracle import FULL, SLIDING, random_gemma, tiny_config, transformers_twin
 from torch import Tensor
 
 from gemmazero.model.rope import Rotation
@@ -26,6 +27,22 @@ def test_rotation_is_the_complex_product(head_dim: int, theta: float, factor: fl
     torch.testing.assert_close(
         rotation(x[None, None])[0, 0].double(), turned(x, positions, theta, factor), rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("head_dim", [14, 64, 256])
+@pytest.mark.parametrize("shape", [
+    {}, {"rope_scaling_factor": 8.0}, {"rope_theta": 5e5, "rope_local_base_freq": 300.0, "rope_scaling_factor": 3.0},
+    {"model_type": "gemma2", "rope_theta": 1e4}, {"model_type": "gemma2", "rope_theta": 1e6, "rope_scaling_factor": 3},
+])  # fmt: skip
+def test_cosines_and_sines_are_those_of_transformers_to_the_bit_however_long_the_text(head_dim, shape) -> None:
+    model = random_gemma(tiny_config(head_dim=head_dim, num_hidden_layers=2, layer_types=(SLIDING, FULL), **shape))
+    twin = transformers_twin(model).model.rotary_emb
+    positions = torch.tensor([0, 1, 2, 77, 4095, 8191, 32767, 131071])
+    for kind in (SLIDING, FULL):
+        which = {"layer_type": kind} if model.config.is_gemma3 else {}
+        ours = model.model.rotation(kind, positions, torch.float32)
+        for our, their in zip((ours.cos, ours.sin), twin(torch.empty(0), positions[None], **which), strict=True):
+            assert torch.equal(our, their[0])
 
 
 def test_first_pair_turns_by_one_radian_a_position() -> None:

@@ -31,4 +31,4 @@ class Rotation:
 def frequencies(head_dim: int, theta: float, factor: float, device: torch.device) -> Tensor:
     """float32 (K/2): the angle by which each pair of a head turns from one position to the next."""
     exponents = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
-    return theta**-exponents / factor
+    return 1 / theta**exponents / factor  # theta**-exponents rounds otherwise than transformers
