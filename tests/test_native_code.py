@@ -75,6 +75,13 @@ def test_a_compiler_is_a_command_with_its_options(tmp_path: Path, monkeypatch: p
     assert native_code(source(tmp_path)).number() == 7
 
 
+@pytest.mark.parametrize("named", ['"g++', "g++ \\"])
+def test_a_compiler_whose_name_has_no_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.setenv("CXX", named)
+    with pytest.raises(CompilationError, match="in CXX is no command: No "):
+        native_code(source(tmp_path, "5"))
+
+
 def test_a_compiler_that_is_named_and_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/nowhere/g++")
     with pytest.raises(CompilationError, match='CXX, "/nowhere/g\\+\\+", is not there'):

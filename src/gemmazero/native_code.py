@@ -32,9 +32,13 @@ _HINT = "install g++ or clang++, or name a compiler in CXX; --no-compile goes on
 def compiler() -> list[str] | None:
     """The C++ compiler's command: what the environment has in CXX, else the first on the path; None if there is none.
 
-    Raises CompilationError where CXX names something that is not there.
+    Raises CompilationError where CXX is no command, or names something that is not there.
     """
-    if named := shlex.split(os.environ.get("CXX", "")):
+    try:
+        named = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise CompilationError(f"what is in CXX is no command: {error}", _HINT) from error
+    if named:
         if shutil.which(named[0]) is None:
             raise CompilationError(f'the compiler in CXX, "{named[0]}", is not there', _HINT)
         return named
