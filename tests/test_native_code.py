@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from gemmazero.errors import CompilationError
 from gemmazero.native_code import compiler, native_code
 
+ASSERT = "from pathlib import Path; from gemmazero.native_code import native_code; assert "  # … in another process
 needs_a_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler here")
 
 
@@ -58,14 +60,32 @@ def test_code_for_other_instructions_is_other_code(
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("damage", [b"", b"\x7fELF, once"], ids=["empty", "garbage"])
-def test_a_damaged_library_is_made_again(tmp_path: Path, cache: Path, damage: bytes) -> None:
-    file = source(tmp_path, "5")
-    made_elsewhere = f"from pathlib import Path; from gemmazero.native_code import *; native_code(Path({str(file)!r}))"
-    subprocess.run([sys.executable, "-c", made_elsewhere], check=True)  # this process has not loaded it yet
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:0],
+        lambda whole: whole[:4] + b", once",
+        lambda whole: whole[:3000],
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        lambda whole: whole.replace(b"number", b"numbed"),
+    ],
+    ids=["empty", "garbage", "its head", "a half", "all but a byte", "changed"],
+)
+def test_a_damaged_library_is_made_again(tmp_path: Path, cache: Path, damage: Callable[[bytes], bytes]) -> None:
+    """In other processes: one that loads a library without its end is killed."""
+    program = f"{ASSERT}native_code(Path({str(source(tmp_path, '5'))!r})).number() == 5"
+    subprocess.run([sys.executable, "-c", program], check=True)
     (kept,) = cache.iterdir()
-    kept.write_bytes(damage)
-    assert native_code(file).number() == 5
+    kept.write_bytes(damage(kept.read_bytes()))
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@needs_a_compiler
+def test_processes_that_compile_at_once_each_load_a_whole_library(tmp_path: Path) -> None:
+    program = f"{ASSERT}native_code(Path({str(source(tmp_path, '5'))!r})).number() == 5"
+    together = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
+    assert [process.wait() for process in together] == [0] * 4
 
 
 @needs_a_compiler

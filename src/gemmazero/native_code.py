@@ -50,7 +50,7 @@ def native_code(source: Path, definitions: Sequence[str] = ()) -> ctypes.CDLL:
     """The functions that ``source`` exports, compiled with ``definitions``, "NAME=value" each.
 
     What was compiled stays under ``~/.cache/gemmazero``. Its name tells of the source, the compiler and the processor's
-    instructions, so that it is used for nothing else.
+    instructions, so that it is used for nothing else, and of its own bytes: one that was damaged is made again.
 
     Raises:
         CompilationError: there is no compiler, or it fails.
@@ -61,20 +61,23 @@ def native_code(source: Path, definitions: Sequence[str] = ()) -> ctypes.CDLL:
     command = [*found, *_FLAGS, *(f"-D{definition}" for definition in definitions)]
     instructions = _output_of([*command, "-E", "-dM", "-x", "c++", os.devnull])  # the compiler's own constants
     digest = hashlib.sha256(b"\0".join((source.read_bytes(), instructions, *map(os.fsencode, command))))
-    library = _kept_libraries() / f"{source.stem}-{digest.hexdigest()[:16]}.so"
+    place = _kept_libraries() / f"{source.stem}-{digest.hexdigest()[:16]}"
     try:
-        if library.is_file():
-            with suppress(OSError):  # it is damaged
-                return ctypes.CDLL(str(library))
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / library.name
+        for library in place.parent.glob(f"{place.name}-*.so"):
+            with suppress(OSError):  # it is of another system, or gone
+                if library.name == f"{place.name}-{_digest_of(library)}.so":  # one without its end kills who loads it
+                    return ctypes.CDLL(str(library))
+        with tempfile.TemporaryDirectory(dir=place.parent) as temporary:
+            made = Path(temporary) / f"{place.name}.so"
             _output_of([*command, str(source), "-o", str(made)])
-            with made.open("rb") as file:
-                os.fsync(file.fileno())  # a library that lacks its end would end every process that loads it
-            made.replace(library)
+            library = made.replace(f"{place}-{_digest_of(made)}.so")
         return ctypes.CDLL(str(library))
     except OSError as error:
-        raise CompilationError(f'"{library}" cannot be made or loaded: {error}', "set XDG_CACHE_HOME") from error
+        raise CompilationError(f'"{place}" cannot be made or loaded: {error}', "set XDG_CACHE_HOME") from error
+
+
+def _digest_of(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()[:16]
 
 
 def _output_of(command: list[str]) -> bytes:
