@@ -227,6 +227,16 @@ def test_model_is_loaded_in_the_dtype_that_is_asked_for(name: str, dtype: torch.
     assert model.logits(torch.tensor([[1, 2, 3]])).dtype == torch.float32
 
 
+def test_logits_are_a_tensor_like_any_other_without_a_gradient(train: Train) -> None:
+    train(steps=1, warmup_steps=0).run()
+    model, probe = gemmazero.load(), torch.nn.Linear(257, 2)
+    logits = model.logits(torch.tensor([[1, 2, 3]]))
+    logits[:, -1] /= 0.7
+    probe(logits).sum().backward()
+    torch.testing.assert_close(probe.weight.grad, logits.sum(dim=(0, 1)).expand(2, -1))
+    assert all(weight.grad is None for weight in model.gemma.parameters())
+
+
 def test_model_in_8_bits_reads_writes_and_is_evaluated(train: Train, tiny_data: Path) -> None:
     train().run()
     wide, narrow = gemmazero.load(), gemmazero.load(dtype="int8", device="cpu")

@@ -206,7 +206,7 @@ class LanguageModel:
         """The architecture."""
         return self.gemma.config
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, ids: Tensor) -> Tensor:
         """int64 (B, T) → float32 (B, T, V), no gradient."""
         logits: Tensor = self.gemma(ids.to(self.gemma.device))
