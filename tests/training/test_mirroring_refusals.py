@@ -116,6 +116,33 @@ def test_a_run_that_is_named_by_its_repository_never_meets_another_one_that_has_
     assert (world.repo.state(HEAVY), contents(folder)) == (before, on_disk)
 
 
+@pytest.mark.parametrize(
+    "checkpoints",
+    ["damaged", *(pytest.param(how, marks=pytest.mark.slow) for how in ("of a newer format", "gone"))],
+)
+def test_another_run_on_the_disk_is_never_replaced_however_bad_its_checkpoints_are(
+    world: World, at_four: str, checkpoints: str
+) -> None:
+    config = json.loads((world.run / "run.json").read_text()) | {"run_id": "other"}
+    (world.run / "run.json").write_text(json.dumps(config))
+    for folder in (world.run / "checkpoints").iterdir():
+        if checkpoints == "gone":
+            shutil.rmtree(folder)
+        elif checkpoints == "damaged":
+            (folder / "model.safetensors").write_bytes(b"")
+        else:
+            manifest = (folder / "checkpoint.json").read_text()
+            (folder / "checkpoint.json").write_text(manifest.replace('"format_version": 1', '"format_version": 2'))
+    before, on_disk = world.repo.state(HEAVY), contents(world.run)
+    ended = world.do("resume", "run", "--hub-repo", REPO)
+    assert ended.code == 1
+    assert f"run {at_four} at step 6 and not run other" in ended.output
+    assert "--hub-overwrite" in ended.output
+    assert (world.repo.state(HEAVY), contents(world.run)) == (before, on_disk)
+    world.do("resume", "run", "--hub-repo", REPO, "--hub-overwrite")
+    assert contents(world.run) == on_disk
+
+
 def test_a_folder_that_is_no_run_is_not_merged_into(world: World, straight: Path) -> None:
     shutil.copytree(straight, world.run)
     assert world.do("resume", "run", "--hub-repo", REPO).code == 0

@@ -82,7 +82,7 @@ def connected(request: Request, stop: Stop) -> Generator[Event, None, Link | Non
         return Link(pusher=pusher, unpushed=checkpoint)
     if request.by_hub_name and remote is not None and config is not None:
         _require_same_run(remote, config, folder)
-    if remote is None or not _is_to_be_fetched(remote, local, request, overwrites):
+    if remote is None or not _is_to_be_fetched(remote, config, local, request, overwrites):
         is_there = remote is not None and local is not None and remote.state.comes_after(local)
         return Link(
             pusher=pusher,
@@ -172,8 +172,17 @@ def _newest_here(folder: Path, config: RunConfig | None) -> tuple[Path | None, S
     return None, None
 
 
-def _is_to_be_fetched(remote: RemoteState, local: State | None, request: Request, overwrites: bool) -> bool:
-    """Whether the Hub's state is the one to go on from. Raises HubError where one of the two would be lost."""
+def _is_to_be_fetched(
+    remote: RemoteState, config: RunConfig | None, local: State | None, request: Request, overwrites: bool
+) -> bool:
+    """Whether the Hub's state is the one to go on from. Raises HubError where one of the two would be lost.
+
+    The disk may hold a run, ``config``, without a ``local`` state that is good: it is no less another run for that.
+    """
+    if config is not None and config.run_id != remote.state.config.run_id:
+        if overwrites:
+            return False
+        raise occupied(remote.repo, f"{remote.state} and not {local or f'run {config.run_id}'}")
     if local is None:
         try:
             _require_the_run(request, remote.state.config)
@@ -189,8 +198,6 @@ def _is_to_be_fetched(remote: RemoteState, local: State | None, request: Request
         return True
     if overwrites:
         return False
-    if remote.state.config.run_id != local.config.run_id:
-        raise occupied(remote.repo, f"{remote.state} and not {local}")
     hint = "a folder without the run goes on with the Hub's"
     raise HubError(
         f"this disk holds {local}, {remote.repo} holds {remote.state}, and neither leads to the other",
