@@ -23,6 +23,7 @@ from gemmazero.runtime import choose_device, environment, environment_changes, s
 from gemmazero.storage.checkpoint import Checkpoint, TrainingState, list_checkpoints, step_of
 from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.locate import CHECKPOINTS, LOCK_FILE, RUN_FILE, require_run_folder
+from gemmazero.storage.restore import MARK
 from gemmazero.training.data_folder import batches_of, tokenizer_of, unless_stopped
 from gemmazero.training.events import Event, Finished, Rejected, Resumed, Saved, Started, Stopped, Uncompiled, Unsaved
 from gemmazero.training.fitting import shortage_told
@@ -124,7 +125,7 @@ class Run:
         steps = [step_of(path) or 0 for path in list_checkpoints(folder / CHECKPOINTS)]
         is_known = (folder / RUN_FILE).is_file()
         require_run_folder(folder)
-        if is_known and not steps and has_saved(folder):
+        if is_known and not steps and (has_saved(folder) or (folder / MARK).exists()):
             raise CheckpointError(f'the checkpoints of "{folder}" are gone', "bring them back; --out names a new run")
         goes_on = is_known and (request.resumes or bool(steps))  # before its first checkpoint it may begin anew
         before, told = recorded(request, folder / RUN_FILE) if goes_on else (None, ())
