@@ -8,7 +8,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 from huggingface_hub.utils import hf_raise_for_status
 
 from gemmazero.errors import HubError, HubFailure
-from gemmazero.hub import hub_failures, patiently
+from gemmazero.hub import hub_failures, patiently, seconds_to_wait
 from loopback_hub import COMMIT, LoopbackHub, serving
 
 REPO = "someone/Stories"
@@ -107,3 +107,8 @@ def test_file_that_need_not_exist_does_not_explain_a_later_failure(hub: Loopback
     with pytest.raises(HubError, match="could not be read from the Hub: ValueError"), hub_failures("it"):
         fail_after_looking_for_a_file()
     close_session()
+
+
+def test_the_wait_grows_to_five_minutes_and_no_further_however_often_it_failed() -> None:
+    waits = [seconds_to_wait(HubError("busy"), failed) for failed in (1, 2, 9, 10, 1025, 10**6)]
+    assert waits == [1.0, 2.0, 256.0, 300.0, 300.0, 300.0]

@@ -81,7 +81,7 @@ def may_pass(error: HubError) -> bool:
 
 def seconds_to_wait(error: HubError, failed: int) -> float:
     """Before the next try, after ``failed`` that failed: 1, 2, 4, …, and no less than the Hub asked for."""
-    return max(min(2.0 ** (failed - 1), LONGEST_WAIT), error.retry_after)
+    return max(min(2.0 ** min(failed - 1, 30), LONGEST_WAIT), error.retry_after)
 
 
 def download_files(
