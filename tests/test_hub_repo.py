@@ -102,6 +102,26 @@ def test_only_what_no_commit_of_any_ref_refers_to_is_freed(world: World) -> None
     assert set(repo.objects) == {"of main", "of a tag", "of a branch's past"}
 
 
+def test_what_somebody_commits_while_storage_is_freed_is_not_freed(world: World) -> None:
+    """At every request, in whatever order they come."""
+    repo = begin(world)
+    names: list[str] = []
+    disturbed = world.hub.faults.of
+
+    def commit_and_go_on(request: str) -> Any:
+        names.append(f"object {len(names)}")
+        repo.objects[names[-1]] = b"large"
+        operation = ("lfsFile", {"path": f"{len(names)}.safetensors", "oid": names[-1]}, b"")
+        repo.change("main", "", "by hand", [operation])
+        return disturbed(request)
+
+    repo.objects["of nobody"] = b"large"
+    world.hub.faults.of = commit_and_go_on  # type: ignore[method-assign]
+    ask(world, "repo.free()")
+    assert len(names) > 3
+    assert set(repo.objects) == set(names)
+
+
 @pytest.mark.parametrize("trouble", ["corrupt", "truncate"])
 def test_a_file_that_arrives_damaged_or_cut_is_fetched_again(world: World, trouble: Any) -> None:
     repo, content = begin(world), bytes(range(256))

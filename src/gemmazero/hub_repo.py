@@ -132,6 +132,9 @@ class HubRepo:
         """Delete the large objects that no commit refers to any more, of all that any ref leads to."""
         api, used = self._api, set()
         with hub_failures(f"repository {self}"):
+            kept = list(
+                api.list_lfs_files(self.name)
+            )  # first: what is committed meanwhile is not among them, or is used
             refs = api.list_repo_refs(self.name, include_pull_requests=True)
             groups = (refs.branches, refs.converts, refs.tags, refs.pull_requests or [])
             heads = {ref.target_commit for group in groups for ref in group}
@@ -142,8 +145,7 @@ class HubRepo:
                     return  # what object it is stays unknown
                 used.add(content.sha256)
         with hub_failures(f"repository {self}"):
-            unused = [file for file in api.list_lfs_files(self.name) if file.file_oid not in used]
-            if unused:
+            if unused := [file for file in kept if file.file_oid not in used]:
                 api.permanently_delete_lfs_files(self.name, unused, rewrite_history=False)
 
     def download(self, sha: str, files: Mapping[str, Content], folder: Path) -> None:
