@@ -238,10 +238,24 @@ def test_taken_folder_is_left_alone(tmp_path: Path) -> None:
 def test_overwritten_model_is_replaced_whole(tmp_path: Path) -> None:
     saved(tmp_path / "source")
     saved(tmp_path / "out", replace(CONFIG, num_hidden_layers=1, layer_types=("full_attention",)))
-    (tmp_path / "out" / "extra.txt").touch()
+    (tmp_path / "out" / "model-00001-of-00002.safetensors").touch()
     assert convert(tmp_path / "source", tmp_path / "out", overwrite=True).ok
     assert contents(tmp_path / "out") == contents(tmp_path / "source")
     assert {path.name for path in tmp_path.iterdir()} == {"source", "out"}
+
+
+@pytest.mark.parametrize(
+    "name", ["thesis.txt", "models/int8.safetensors", "model-lora.safetensors", "training/state.json"]
+)
+def test_nothing_of_somebody_elses_is_removed_with_a_model_that_is_overwritten(name: str, tmp_path: Path) -> None:
+    saved(tmp_path / "source")
+    saved(tmp_path / "out")
+    (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "out" / name).touch()
+    before = contents(tmp_path)
+    with pytest.raises(CheckpointError, match=f'it holds "{Path(name).parts[0]}"'):
+        convert(tmp_path / "source", tmp_path / "out", overwrite=True)
+    assert contents(tmp_path) == before
 
 
 def test_empty_folder_may_be_overwritten(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,15 +13,19 @@ import torch
 from torch import Tensor
 
 from gemmazero.conversion.verdict import SAMPLE_TEXTS, Verdict
-from gemmazero.data.tokenizer import Tokenizer
+from gemmazero.data.tokenizer import TOKENIZER_FILES, Tokenizer
 from gemmazero.errors import CheckpointError, GemmaZeroError
 from gemmazero.folder import whole_folder
 from gemmazero.model.gemma import Gemma
-from gemmazero.storage.model_folder import CONFIG, load_model, save_model
+from gemmazero.storage.model_folder import CONFIG, GENERATION_CONFIG, WEIGHTS_INDEX, load_model, save_model
 
 Format = Literal["huggingface", "gemmazero"]
 StoredDtype = Literal["fp32", "bf16", "fp16"]
 
+_EXPORTED = re.compile(
+    rf"{re.escape(CONFIG)}|{re.escape(GENERATION_CONFIG)}|model(-\d{{5}}-of-\d{{5}})?\.safetensors|"
+    rf"{re.escape(WEIGHTS_INDEX)}|{'|'.join(map(re.escape, TOKENIZER_FILES))}"
+)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SEQUENCES = 2
 _PAST_WINDOW = 32  # tokens
@@ -58,9 +63,11 @@ def _check_places(source: Path, out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise CheckpointError(f'"{out}" exists already', "name another folder, or --overwrite it")
-    holds_model = (out / CONFIG).is_file() and not (out / "training").exists()
-    if not out.is_dir() or not (holds_model or not any(out.iterdir())):
-        raise CheckpointError(f'"{out}" is not a converted model, so it is not overwritten', "name another folder")
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else [out.name]
+    foreign = [name for name in names if not _EXPORTED.fullmatch(name) or not (out / name).is_file()]
+    if foreign or (names and CONFIG not in names):
+        holds = f'it holds "{foreign[0]}"' if foreign else f"it holds no {CONFIG}"
+        raise CheckpointError(f'"{out}" is not a converted model, {holds}', "name another folder, or move that away")
 
 
 def _trimmed(model: Gemma, rows: int) -> Gemma:
