@@ -103,3 +103,31 @@ answer = next(event.step for event in gemmazero.train(**{asked | settings}) if t
     assert problems == []
     assert [path for branch in ("main", HEAVY) for path in world.repo.state(branch) if "-of-" in path] == []
     assert difference_of(world.folder / "runs" / "tiny", straight) == []
+
+
+@pytest.mark.parametrize(
+    ("harmed", "step"),
+    [("model.safetensors", 3), ("training/optimizer.safetensors", 3), ("checkpoint.json", 3), ("model.safetensors", 2)],
+)
+def test_a_damaged_step_is_never_pushed(world: World, harmed: str, step: int) -> None:
+    """Nor one whose best is; what is on the Hub stays, and is not even asked for."""
+    assert world.do(*world.command(steps=3, save_every=1, keep=3)).code == 0
+    world.ask(f"{PUSHING}\nanswer = push(1, best=1)")
+    before, asked = [world.repo.state(branch) for branch in ("main", HEAVY)], len(world.hub.requests)
+    file = world.run / "checkpoints" / f"step-{step:08d}" / harmed
+    told = world.ask(f"""{PUSHING}
+from gemmazero.errors import CheckpointError
+newest, best = (run / "checkpoints" / f"step-{{step:08d}}" for step in (3, 2))
+snapshot = Snapshot.take(Path("copies", "3"), run, newest, Best(best, 1.0))
+content = bytearray(Path("{file}").read_bytes())
+content[-3] ^= 1
+Path("{file}").write_bytes(content)
+try:
+    answer = pusher.push(snapshot)
+except CheckpointError as error:
+    answer = [error.message, error.hint]
+""")
+    assert harmed in told[0]
+    assert "gemmazero resume --verify" in told[1]
+    assert len(world.hub.requests) == asked
+    assert [world.repo.state(branch) for branch in ("main", HEAVY)] == before

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 import gemmazero
-from gemmazero.errors import HubError
+from gemmazero.errors import CheckpointError, HubError
 from gemmazero.storage.mirror import FOLDER, LAST_TRIES, HubMirror, Tried
 from gemmazero.storage.push import Pusher
 from gemmazero.storage.snapshot import Snapshot
@@ -211,6 +211,47 @@ def test_a_bug_in_pushing_ends_neither_the_run_nor_the_mirror(run: Path) -> None
         first, second = mirror.drain(60)
     assert first.reason == "pushing failed: ZeroDivisionError"
     assert second.reason == ""
+
+
+def test_a_damaged_state_is_told_and_let_go_of_and_the_next_is_pushed(run: Path) -> None:
+    gate = Gate(CheckpointError("it is damaged", "verify"))
+    with mirroring(run, gate, pushed_step=1) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        assert gate.begun.acquire(timeout=60)
+        for _ in range(3):
+            gate.may_go.release()
+        wait_for_copies(run)
+        mirror.offer(checkpoint(run, 3))
+        first, second = mirror.drain(60)
+    assert (first.step, first.reason, first.hint, first.pushed_step) == (2, "it is damaged", "verify", 1)
+    assert (second.step, second.reason) == (3, "")
+    assert gate.steps == [3]
+
+
+def test_a_damaged_state_that_none_follows_is_tried_once_and_told_at_the_end(run: Path) -> None:
+    gate = Gate(CheckpointError("it is damaged", "verify"))
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        for _ in range(9):
+            gate.may_go.release()
+        first, last = mirror.drain(60)
+    assert [(one.step, one.reason, one.retry_seconds) for one in (first, last)] == [
+        (2, "it is damaged", 0.0),
+        (2, "it is damaged", None),
+    ]
+    assert gate.steps == []
+    assert not (run / FOLDER).exists()
+
+
+def test_what_was_given_up_is_not_waited_for_again(run: Path) -> None:
+    gate = Gate(*[HubError("no", kind="refused")] * 9)
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        for _ in range(9):
+            gate.may_go.release()
+        *_, last = mirror.drain(60)
+        assert last.reason == "no"
+        assert list(mirror.drain(3)) == []
 
 
 def test_copies_that_a_killed_process_left_are_gone(run: Path) -> None:

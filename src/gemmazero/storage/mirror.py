@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemmazero.errors import GemmaZeroError, HubError
+from gemmazero.errors import CheckpointError, GemmaZeroError, HubError
 from gemmazero.hub import seconds_to_wait
 from gemmazero.storage.checkpoint import step_of
 from gemmazero.storage.push import Pusher
@@ -86,10 +86,12 @@ class HubMirror:
     def drain(self, seconds: float) -> Iterator[Tried]:
         """Wait for the Hub to have everything, and tell of each try; the last one says so where it does not.
 
-        That is after ``seconds`` at most, or after a few tries in vain.
+        That is after ``seconds`` at most, or after a few tries in vain. Asked again, it has nothing to wait for.
         """
         end = time.monotonic() + seconds
         with self._changed:
+            if self._is_closed:
+                return
             self._is_draining, self._tries_left, self._next_try = True, LAST_TRIES, self._asked_until
             self._changed.notify_all()
         is_busy = True
@@ -100,7 +102,8 @@ class HubMirror:
                     self._changed.wait(min(0.2, max(0.0, end - time.monotonic())))
             yield from self.told()
         with self._changed:
-            given_up = self._given_up() if self._is_behind else None
+            is_lacking = self._is_behind or (self._last is not None and self._last.reason)
+            given_up = self._given_up() if is_lacking else None
         if given_up is not None:
             yield given_up
         self.close()
@@ -168,6 +171,8 @@ class HubMirror:
             started = time.monotonic()
             try:
                 self._pusher.push(snapshot)
+            except CheckpointError as error:
+                self._pass_over(snapshot, error, time.monotonic() - started)
             except GemmaZeroError as error:
                 self._take_failure(snapshot, error, time.monotonic() - started)
             except Exception as error:  # nothing that goes wrong here may end, or silence, the run
@@ -193,6 +198,23 @@ class HubMirror:
             self._is_pushing, self._failed_in_a_row, self._pushed_step = False, 0, snapshot.step
             self._behind_since = None if self._waiting is None else time.monotonic()
             self._tell(Tried(step=snapshot.step, seconds=seconds, pushed_step=snapshot.step))
+
+    def _pass_over(self, snapshot: Snapshot, error: CheckpointError, seconds: float) -> None:
+        """Let go of a copy that is damaged: it stays so, and only another state can be pushed."""
+        snapshot.discard()
+        with self._changed:
+            self._is_pushing = False
+            self._tell(
+                Tried(
+                    step=snapshot.step,
+                    seconds=seconds,
+                    reason=error.message,
+                    hint=error.hint,
+                    pushed_step=self._pushed_step,
+                    behind_seconds=self._seconds_behind(),
+                    retry_seconds=0.0,
+                )
+            )
 
     def _take_failure(self, snapshot: Snapshot, error: GemmaZeroError, seconds: float) -> None:
         known = error if isinstance(error, HubError) else HubError(error.message, error.hint)

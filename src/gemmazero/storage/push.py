@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from gemmazero.errors import HubError
+from gemmazero.errors import CheckpointError, HubError
 from gemmazero.hub_content import Content
 from gemmazero.hub_repo import ATTRIBUTES, MAIN, HubRepo
 from gemmazero.regular_file import read_bytes
@@ -61,11 +61,13 @@ class Pusher:
 
         Raises:
             HubError: something is not there; what was there before stays.
+            CheckpointError: a copy is not what was written to it, and nothing of its track was pushed.
         """
+        wanted = _contents(snapshot.heavy, snapshot)
         self.require_private()
         told = f"run {snapshot.config.run_id}, step {snapshot.step}"
         try:
-            self._push_heavy(snapshot, told)
+            self._push_heavy(snapshot, wanted, told)
             self._push_light(snapshot, f"{told}: the model of step {snapshot.best.step}")
         except HubError as error:
             if error.kind == "full":
@@ -76,8 +78,8 @@ class Pusher:
         with suppress(HubError):  # it is done again after the next push
             self.repo.free()
 
-    def _push_heavy(self, snapshot: Snapshot, message: str) -> None:
-        repo, wanted = self.repo, _contents(snapshot.heavy)
+    def _push_heavy(self, snapshot: Snapshot, wanted: Mapping[str, Content], message: str) -> None:
+        repo = self.repo
         head = repo.head(HEAVY)
         if head is None:
             self.claim(snapshot.config.run_id)
@@ -100,7 +102,7 @@ class Pusher:
         if head is None:
             raise HubError(f"{repo} does not show its branch {MAIN}", kind="unreachable")
         files: Files = {**snapshot.light, **_read_now(snapshot.run)}
-        there, wanted = repo.files(head), _contents(files)
+        there, wanted = repo.files(head), _contents(files, snapshot)
         keeps_card = CARD in there and not is_own_card(self._card_at(head, there))
         if not _are_in(there, wanted):
             stranger = "" if self._left.get(MAIN) == head else stranger_on_main(repo, snapshot.config.run_id)
@@ -170,11 +172,17 @@ def occupied(repo: HubRepo, stranger: str, reason: str = "") -> HubError:
     )
 
 
-def _contents(files: Files) -> dict[str, Content]:
-    return {
-        path: Content.of(content) if isinstance(content, bytes) else Content.of_file(content)
-        for path, content in files.items()
-    }
+def _contents(files: Files, snapshot: Snapshot) -> dict[str, Content]:
+    """What is to be there. Raises CheckpointError for a file of ``snapshot`` that is damaged."""
+    contents, sums = {}, snapshot.sums
+    for path, content in files.items():
+        contents[path] = Content.of(content) if isinstance(content, bytes) else Content.of_file(content)
+        if isinstance(content, Path) and sums.get(content, contents[path].sha256) != contents[path].sha256:
+            raise CheckpointError(
+                f'"{path}" of step {snapshot.step:,} is damaged on this disk: it is not what was written',
+                f"gemmazero resume --verify {snapshot.run} tells of every checkpoint",
+            )
+    return contents
 
 
 def _are_in(there: Mapping[str, Content], wanted: Mapping[str, Content]) -> bool:

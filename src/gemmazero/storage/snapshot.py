@@ -63,6 +63,16 @@ class Snapshot:
         """For comparing it with the one on the Hub."""
         return state_in(self.newest.folder, self.config)
 
+    @property
+    def sums(self) -> Mapping[Path, str]:
+        """What SHA-256 sum each copy must have, by the manifests. Raises CheckpointError for a damaged one."""
+        return {
+            one.folder / name: entry["sha256"]
+            for one in (self.newest, self.best)
+            for group in Checkpoint.open(one.folder).files.values()
+            for name, entry in group.items()
+        }
+
     @cached_property
     def heavy(self) -> Mapping[str, Path | bytes]:
         """The heavy track by its paths on the Hub: the whole checkpoint, ``run.json``, and the best one beside it."""
