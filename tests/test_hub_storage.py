@@ -1,5 +1,6 @@
 """What many pushes leave on the server: no more than is needed, and a main that loads whenever anybody looks."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -131,3 +132,21 @@ except CheckpointError as error:
     assert "gemmazero resume --verify" in told[1]
     assert len(world.hub.requests) == asked
     assert [world.repo.state(branch) for branch in ("main", HEAVY)] == before
+
+
+def test_what_a_person_put_on_main_stays_whatever_it_is_called(world: World) -> None:
+    assert world.do(*world.command(steps=3, save_every=1, keep=3)).code == 0
+    world.ask(f"{PUSHING}\nanswer = push(1, best=1)")
+    theirs = {
+        "model-lora.safetensors": b"a", "models/int8.safetensors": b"b", "model-1-of-2.safetensors": b"c",
+        "adapter.safetensors": b"d", "model.safetensors.bak": b"e",
+    }  # fmt: skip
+    stale = "model-00001-of-00002.safetensors"
+    for path, content in {**theirs, stale: b"f"}.items():
+        name = hashlib.sha256(content).hexdigest()
+        world.repo.objects[name] = content
+        world.repo.change("main", "", "by hand", [("lfsFile", {"path": path, "oid": name}, b"")])
+    world.ask(f"{PUSHING}\nanswer = push(2, best=2)")
+    files = world.repo.state("main")
+    assert {path: files.get(path) for path in theirs} == theirs
+    assert stale not in files

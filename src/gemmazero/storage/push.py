@@ -1,5 +1,6 @@
 """A snapshot → the two tracks on the Hub, each by whole commits, whatever became of the last try."""
 
+import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +17,7 @@ from gemmazero.storage.snapshot import Snapshot
 METRICS = "metrics.jsonl"
 RUN_S_OWN = (METRICS, "loss_plot.png")  # of the run folder, beside the model on main
 _LARGEST = 2**30  # bytes of either
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 Files = Mapping[str, Path | bytes]
 
@@ -192,7 +194,7 @@ def _are_in(there: Mapping[str, Content], wanted: Mapping[str, Content]) -> bool
 
 def _weights(there: Mapping[str, Content]) -> set[str]:
     """The weights on main, which other shards may take the place of; what a person put there stays."""
-    return {path for path in there if path.startswith("model") and ".safetensors" in path}
+    return {path for path in there if _WEIGHTS.fullmatch(path)}
 
 
 def _read_now(run: Path) -> dict[str, bytes]:
