@@ -156,6 +156,45 @@ def test_killed_replacement_is_recovered_to_the_old_folder_or_the_new(step: int,
     assert content_of(tmp_path / "folder") == content
 
 
+def is_killed(parent: Path, death: int) -> bool:
+    """Whether a process that makes ``folder`` anew dies on the way, right before its change number ``death``."""
+    done = 0
+
+    def die(operation: str, path: Path) -> None:
+        nonlocal done
+        if done == death:
+            os._exit(9)
+        done += 1
+
+    if (child := os.fork()) == 0:
+        try:
+            with intercepted(die, parent):
+                make(parent / "folder", "new")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+def test_half_of_a_replaced_folder_never_comes_back_wherever_the_process_was_killed(tmp_path: Path) -> None:
+    for death in range(99):
+        parent = tmp_path / str(death)
+        make(parent / "folder", "old")
+        (parent / "folder" / "more").write_text("old")
+        was_killed = is_killed(parent, death)
+        shutil.rmtree(parent / "folder", ignore_errors=True)  # by its owner
+        recover_all(parent)
+        if names(parent):
+            assert names(parent) == ["folder"]
+            found = names(parent / "folder"), content_of(parent / "folder")
+            assert found in ((["inner", "more"], "old"), (["inner"], "new"))
+        if not was_killed:
+            return
+    raise AssertionError
+
+
 def test_recovering_touches_nothing_else(tmp_path: Path) -> None:
     make(tmp_path / "folder", "old")
     make(tmp_path / "other", "x")

@@ -133,15 +133,20 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name}{suffix}")
+    return path.parent / f".{path.name}{suffix}"
 
 
 def _recover(final: Path) -> None:
     replaced, temporary = _beside(final, _REPLACED), _beside(final, _TEMPORARY)
     if replaced.exists() and not final.exists():
         replaced.rename(final)
-    for left in (replaced, temporary, *_stale(_unfinished(final))):
-        with suppress(OSError):  # it is in nobody's way, but in that of the next writer, who is told
+    with suppress(OSError):  # what stays is in nobody's way, but in that of the next writer, who is told
+        _remove(temporary)
+        if os.path.lexists(replaced):  # what bears this name comes back: never half of it
+            replaced.rename(temporary)
+            _remove(temporary)
+    for left in _stale(_unfinished(final)):
+        with suppress(OSError):
             _remove(left)
 
 

@@ -67,11 +67,15 @@ def test_mistakes_are_told_and_the_conversation_goes_on(chat_model: Path, tmp_pa
     broken = tmp_path / "broken.json"
     broken.write_text("{}", encoding="utf-8")
     nowhere = tmp_path / "nowhere" / "talk.json"
-    result = chat(chat_model, "/nope", "/save", f"/load {broken}", f"/load {nowhere}", f"/save {nowhere}", "x" * 9000)
+    result = chat(
+        chat_model, "/nope", "/save", f"/load {broken}", f"/load {nowhere}", f"/save {nowhere}", "/save .", "x" * 9000
+    )
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 6
+    assert len(errors) == 7
     for part, error in zip(
-        ('"/nope"', "/save needs", "messages", "no such", "cannot write", "tokens long"), errors, strict=True
+        ('"/nope"', "/save needs", "messages", "no such", "cannot write", 'cannot write "."', "tokens long"),
+        errors,
+        strict=True,
     ):
         assert part in error
 
