@@ -80,7 +80,7 @@ def test_record_that_says_what_no_run_says_is_refused(
         "[]", "3", "{", "[" * 100_000, "{}", '{"event": "stepped", "step": 1}', '{"event": "rolled_back", "step": 1}',
         '{"event": "stepped", "step": 9, "loss": 1.0, "batch": 0}', '{"event": "unknown", "step": 1}',
         '{"event": "stepped", "step": 1, "loss": "low", "batch": 0}',
-        '{"event": "rolled_back", "step": 1, "skipped": []}',
+        '{"event": "rolled_back", "step": 1, "skipped": []}', '{"event": "rolled_back", "step": 1, "skipped": [1]}',
         '{"event": "validated", "step": 1, "loss": null}', '{"event": "skipped", "step": 1, "batch": -1}',
     ],
     ids=lambda line: line[:40],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import gemmazero
-from hub_server.store import Repo
+from hub_server.store import Entry, Repo
 from hub_world import HEAVY, REPO, World
 from tiny_run import SETTINGS
 
@@ -80,6 +80,44 @@ def test_no_push_replaces_what_is_damaged_or_ahead_even_where_it_may_overwrite(w
     before = world.repo.state(HEAVY)
     assert world.ask(PUSHING) == ["damaged", "damaged", "damaged"]
     assert world.repo.state(HEAVY) == before
+
+
+@pytest.mark.usefixtures("at_four")
+def test_a_history_that_no_run_writes_is_told_as_damaged(world: World) -> None:
+    history = world.repo.state(HEAVY)["training/history.jsonl"]
+    for forged in (b"[" * 100_000, history + b'{"event": "rolled_back", "step": 6, "skipped": [1]}', b"{\xff}"):
+        change = ("file", {"path": "training/history.jsonl"}, forged)
+        world.repo.change(HEAVY, "", "forged", [change])
+        assert world.ask(PUSHING) == ["damaged", "damaged", "damaged"]
+
+
+@pytest.mark.usefixtures("at_four")
+def test_a_file_too_large_for_what_it_is_to_tell_is_not_even_fetched(world: World) -> None:
+    for path in ("checkpoint.json", "run.json", "training/history.jsonl"):
+        before = world.repo.resolve(HEAVY)
+        files = {**before.files, path: Entry(2**31, content=b"{}")}
+        world.repo.refs[f"refs/heads/{HEAVY}"] = world.repo.add(files, "forged", before.sha)
+        world.hub.requests.clear()
+        assert world.ask(PUSHING) == ["damaged", "damaged", "damaged"]
+        assert [request for request in world.hub.requests if "/resolve/" in request] == []
+        world.repo.refs[f"refs/heads/{HEAVY}"] = before.sha
+
+
+@pytest.mark.usefixtures("at_four")
+def test_what_is_damaged_on_the_hub_is_told_by_its_name_there_and_with_a_hint(world: World) -> None:
+    shutil.rmtree(world.run)
+    manifest = json.loads(world.repo.state(HEAVY)["checkpoint.json"])
+    for path, content, told in (
+        ("best/checkpoint.json", json.dumps(manifest).encode(), '"best" is damaged'),
+        ("config.json", b"{}", '"step-00000006" is damaged: "config.json"'),
+    ):
+        before = world.repo.resolve(HEAVY).sha
+        world.repo.change(HEAVY, "", "forged", [("file", {"path": path}, content)])
+        ended = world.do("resume", REPO, "--data", world.data)
+        assert (ended.code, told in ended.output, "hint: --hub-repo" in ended.output) == (1, True, True), ended.output
+        assert str(world.folder) not in ended.output
+        assert ".writing" not in ended.output
+        world.repo.refs[f"refs/heads/{HEAVY}"] = before
 
 
 @pytest.mark.usefixtures("at_four")

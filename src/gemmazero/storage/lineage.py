@@ -1,9 +1,9 @@
 """Two saved states of a run, here and on the Hub: which one comes after the other."""
 
-import json
 from dataclasses import dataclass
 from itertools import takewhile
 
+from gemmazero.json_file import parse_json
 from gemmazero.run_config import Extension, RunConfig
 
 
@@ -43,7 +43,7 @@ class State:
 
     def _went_back_from(self, other: "State", common: int) -> bool:
         """Whether this history goes on, after ``common`` lines, with a way back from ``other``'s step or later."""
-        line = json.loads(self.history[common]) if common < len(self.history) else {}
+        line = parse_json(self.history[common].encode()) if common < len(self.history) else {}
         return line.get("event") == "rolled_back" and line["from_step"] >= other.step
 
     def _was_extended_before(self, other: "State", common: int) -> bool:
@@ -52,4 +52,4 @@ class State:
         if self.config.passes(other.step, other.extensions) or other.extensions != self.config.extensions[:known]:
             return False
         left_at = self.config.extensions[known].step
-        return all(json.loads(line)["step"] > left_at for line in other.history[common:])
+        return all(parse_json(line.encode())["step"] > left_at for line in other.history[common:])

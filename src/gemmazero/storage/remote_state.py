@@ -1,6 +1,5 @@
 """What a repository on the Hub holds of a run: read at one commit, verified, or told as absent by the Hub itself."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,18 +8,20 @@ from pathlib import Path
 from gemmazero.errors import CheckpointError, ConfigError, GemmaZeroError, HubError
 from gemmazero.hub_content import Content
 from gemmazero.hub_repo import ATTRIBUTES, MAIN, HubRepo
-from gemmazero.json_file import read_json
-from gemmazero.run_config import RunConfig, extensions_from
+from gemmazero.json_file import LARGEST_JSON, read_json
+from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint
 from gemmazero.storage.lineage import State
 from gemmazero.storage.locate import RUN_FILE
+from gemmazero.storage.state_check import LARGEST_HISTORY, check_state
 
 HEAVY = "training-state"  # the branch of the newest complete state
 BEST = "best"  # the folder in it with the best checkpoint, where that is another one
 LIGHT_MANIFEST = "gemmazero.json"  # on main
 CARD = "README.md"
 
-_TOLD = (MANIFEST, RUN_FILE, "training/state.json", "training/history.jsonl")
+_TOLD = dict.fromkeys((MANIFEST, RUN_FILE, "training/state.json"), LARGEST_JSON)  # and how large each may be
+_TOLD["training/history.jsonl"] = LARGEST_HISTORY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,9 @@ def state_at(repo: HubRepo, sha: str, files: Mapping[str, Content]) -> State | N
     if MANIFEST not in files and _is_of_main(repo, files):
         return None
     if missing := sorted(set(_TOLD) - set(files)):
-        raise _damaged(repo, f'"{missing[0]}" is missing')
+        raise damaged(repo, f'"{missing[0]}" is missing')
+    if large := [path for path, limit in _TOLD.items() if files[path].size > limit]:
+        raise damaged(repo, f'"{large[0]}" has {files[large[0]].size} bytes')
     with tempfile.TemporaryDirectory(prefix="gemmazero-") as name:
         folder = Path(name)
         repo.download(sha, {path: files[path] for path in _TOLD}, folder)
@@ -58,7 +61,7 @@ def state_at(repo: HubRepo, sha: str, files: Mapping[str, Content]) -> State | N
             config = RunConfig.from_json(read_json(folder / RUN_FILE))
             return state_in(folder, config)
         except GemmaZeroError as error:
-            raise _damaged(repo, error.message.replace(f"{folder}/", "")) from error
+            raise damaged(repo, error.message.replace(f"{folder}/", "")) from error
 
 
 def state_in(folder: Path, config: RunConfig) -> State:
@@ -68,22 +71,10 @@ def state_in(folder: Path, config: RunConfig) -> State:
         CheckpointError: it is not one of the run of ``config``.
     """
     checkpoint = Checkpoint.open(folder)
-    try:
-        record = checkpoint.record()
-        history = (folder / "training" / "history.jsonl").read_text(encoding="utf-8")
-        state = State(
-            config=config,
-            step=checkpoint.step,
-            extensions=extensions_from(record),
-            history=tuple(history.splitlines()),
-        )
-        is_sound = checkpoint.run_id == config.run_id and record["step"] == state.step
-        is_sound = is_sound and all(isinstance(json.loads(line)["step"], int) for line in state.history)
-    except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f'"{folder}" has an unreadable training state: {error}') from error
-    if not is_sound:
+    extensions, history = check_state(checkpoint)
+    if checkpoint.run_id != config.run_id:
         raise CheckpointError(f'"{folder}" is not a state of the run {config.run_id}')
-    return state
+    return State(config=config, step=checkpoint.step, extensions=extensions, history=history)
 
 
 def stranger_on_main(repo: HubRepo, run_id: str | None) -> str:
@@ -99,7 +90,7 @@ def stranger_on_main(repo: HubRepo, run_id: str | None) -> str:
         try:
             owner = read_json(Path(name) / LIGHT_MANIFEST).get("run_id")
         except ConfigError as error:
-            raise _damaged(repo, f'"{LIGHT_MANIFEST}" is unreadable') from error
+            raise damaged(repo, f'"{LIGHT_MANIFEST}" is unreadable') from error
     return "" if owner == run_id else f"the run {owner}"
 
 
@@ -111,5 +102,6 @@ def _is_of_main(repo: HubRepo, files: Mapping[str, Content]) -> bool:
     return all(path in there and content.matches(there[path]) for path, content in others.items())
 
 
-def _damaged(repo: HubRepo, what: str) -> HubError:
+def damaged(repo: HubRepo, what: str) -> HubError:
+    """The error for a state on the Hub that is not as it was pushed; ``what`` of it is not."""
     return HubError(f"the training state in {repo} is damaged: {what}", "--hub-repo names another", kind="damaged")

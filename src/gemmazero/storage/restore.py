@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gemmazero.data.hub_tokenizer import is_from_file
 from gemmazero.data.tokenizer import TOKENIZER_FILES
-from gemmazero.errors import CheckpointError, ConfigError, HubError
+from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.folder import discard, recover_all, require_space, whole_folder, write_file
 from gemmazero.hub_content import Content
 from gemmazero.hub_repo import ATTRIBUTES
@@ -19,7 +19,7 @@ from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, checkpoint_folder
 from gemmazero.storage.lineage import State
 from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE, require_run_folder
 from gemmazero.storage.push import METRICS
-from gemmazero.storage.remote_state import BEST, RemoteState
+from gemmazero.storage.remote_state import BEST, RemoteState, damaged
 
 TOKENIZER = "tokenizer"  # in the run folder
 MARK = ".from-hub"  # there while a state is brought, until all of it is there
@@ -106,11 +106,11 @@ def _bring(remote: RemoteState, prefix: str, parent: Path) -> None:
             checkpoint = Checkpoint.open(folder)
             checkpoint.verify()
             if (checkpoint.run_id, checkpoint.step) != (remote.state.config.run_id, step):
-                raise CheckpointError(f'"{final}" is of another run or step')
+                raise CheckpointError(f'"{folder}" is of another run or step')
             if not prefix:
                 (parent.parent / METRICS).unlink(missing_ok=True)
     except CheckpointError as error:
-        raise HubError(f"{remote.repo} holds a damaged state: {error.message}", kind="damaged") from error
+        raise damaged(remote.repo, error.message.replace(str(folder), BEST if prefix else final.name)) from error
 
 
 def _files_of_checkpoint(files: Mapping[str, Content], prefix: str) -> dict[str, Content]:
@@ -123,7 +123,10 @@ def _files_of_checkpoint(files: Mapping[str, Content], prefix: str) -> dict[str,
 def _step_of_best(remote: RemoteState, manifest: Content) -> int:
     with tempfile.TemporaryDirectory(prefix="gemmazero-") as name:
         remote.repo.download(remote.sha, {f"{BEST}/{MANIFEST}": manifest}, Path(name))
-        return Checkpoint.open(Path(name, BEST)).step
+        try:
+            return Checkpoint.open(Path(name, BEST)).step
+        except CheckpointError as error:
+            raise damaged(remote.repo, error.message.replace(f"{name}/", "")) from error
 
 
 def _is_there(folder: Path, manifest: Content) -> bool:

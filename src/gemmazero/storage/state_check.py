@@ -8,26 +8,30 @@ from gemmazero.data.stream import BOOKMARK
 from gemmazero.errors import CheckpointError, ConfigError
 from gemmazero.json_file import parse_json
 from gemmazero.regular_file import read_bytes
-from gemmazero.run_config import extensions_from
+from gemmazero.run_config import Extension, extensions_from
 from gemmazero.storage.checkpoint import Checkpoint
 
 LARGEST_HISTORY = 2**30  # bytes: millions of steps
 
 
-def check_state(checkpoint: Checkpoint) -> None:
-    """Raises CheckpointError where the record or the history is not that of a run at the checkpoint's step."""
+def check_state(checkpoint: Checkpoint) -> tuple[tuple[Extension, ...], tuple[str, ...]]:
+    """The extensions of the run when it was saved, and the lines of its history.
+
+    Raises CheckpointError where the record or the history is not that of a run at the checkpoint's step.
+    """
     try:
         record = checkpoint.record()
-        extensions_from(record)
+        extensions = extensions_from(record)
         is_sound = record.get("step") == checkpoint.step and all(
             is_right(record.get(name)) for name, is_right in _RECORD.items()
         )
-        history = read_bytes(checkpoint.folder / "training" / "history.jsonl", LARGEST_HISTORY)
-        is_sound = is_sound and all(_is_line(parse_json(line), checkpoint.step) for line in history.splitlines())
+        history = read_bytes(checkpoint.folder / "training" / "history.jsonl", LARGEST_HISTORY).splitlines()
+        is_sound = is_sound and all(_is_line(parse_json(line), checkpoint.step) for line in history)
     except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f'"{checkpoint.folder}" has an unreadable training state: {error}') from error
     if not is_sound:
         raise CheckpointError(f'"{checkpoint.folder}" has a training state that is none of step {checkpoint.step}')
+    return extensions, tuple(line.decode() for line in history)
 
 
 def _is_count(value: Any) -> bool:
@@ -81,5 +85,6 @@ def _is_line(line: Any, last_step: int) -> bool:
             return _is_count(line.get("batch"))
         case "rolled_back":
             skipped = line.get("skipped")
-            return isinstance(skipped, list) and bool(skipped) and all(map(_is_count, skipped))
+            is_list = isinstance(skipped, list) and bool(skipped) and all(map(_is_count, skipped))
+            return is_list and _is_count(line.get("from_step"))
     return False
