@@ -148,7 +148,7 @@ MUTATIONS = (
     Mutation("the newest block is the first to be written", "data/encoders.py", "waiting.popleft()", "waiting.pop()",
              "tests/data/test_encoders.py"),
     Mutation("a document that holds the end's text is joined", "data/vocabulary.py",
-             "if joined.count(END_OF_DOCUMENT) == len(some):", "if True:", "tests/data/test_vocabulary.py"),
+             "if joined.count(END_OF_DOCUMENT) == len(texts):", "if True:", "tests/data/test_vocabulary.py"),
     Mutation("every epoch has the same order", "data/batches.py", 'f"order {self._seed} {epoch}"',
              'f"order {self._seed}"', "tests/data/test_batches.py"),
     Mutation("the permutation leaves its range", "data/batches.py", "places >= size", "places > size",

@@ -1,7 +1,9 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,14 @@ from gemmazero.errors import DataError, UsageError
 
 CACHE = Path(__file__).parents[3] / "shared/data/tiktoken_cache"
 NAMES = ("ant", "bear", "cat", "dog", "eel", "fox", "goat", "hen")
+END = "<|endoftext|>"
 STORIES = [f"The {one} saw the {other}, and the {one} smiled.\n" for one in NAMES for other in NAMES if one != other]
+
+
+def small_encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    """tiktoken with GPT-2's split and these ranks; the end of a document comes after them."""
+    split = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+    return tiktoken.Encoding("small", pat_str=split, mergeable_ranks=ranks, special_tokens={END: len(ranks)})
 
 
 def test_byte_characters_are_the_byte_level_alphabet():
@@ -38,20 +47,17 @@ def test_byte_vocabulary_gives_each_byte_its_value():
 @pytest.mark.skipif(not CACHE.is_dir(), reason="no ../shared/data/tiktoken_cache")
 def test_gpt2_merges_are_the_published_ones_in_order(monkeypatch):
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(CACHE))
-    backend, encoding = gpt2_vocabulary()
+    backend, _ = gpt2_vocabulary()
     published = (CACHE / "6d1cbeee0f20b3d9449abfede4726ed8212e3aee").read_text(encoding="utf-8").split("\n")[1:-1]
     assert [" ".join(pair) for pair in json.loads(backend.to_str())["model"]["merges"]] == published
-    assert backend.get_vocab_size() == encoding.n_vocab == 50257
+    assert backend.get_vocab_size() == tiktoken.get_encoding("gpt2").n_vocab == 50257
 
 
 def test_trained_ids_are_tiktokens_for_the_same_ranks_and_its_file_of_merges_gives_back_the_vocabulary():
     backend = trained_vocabulary("290", lambda: STORIES, turn_tokens=False)
     spelled = {token_id: token for token, token_id in backend.get_vocab().items()}
     ranks = {bytes(map(BYTE_CHARACTERS.index, spelled[rank])): rank for rank in range(289)}
-    gpt2_split = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-    encoding = tiktoken.Encoding(
-        "small", pat_str=gpt2_split, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 289}
-    )
+    encoding = small_encoding(ranks)
     for text in (*STORIES, "They've  seen 12 hens!\n\n", "naïve 😀\ttheee"):
         assert backend.encode(text).ids == encoding.encode_ordinary(text)
     merges = json.loads(backend.to_str())["model"]["merges"]
@@ -147,13 +153,33 @@ def test_turn_tokens_count_towards_the_size():
 def test_joined_documents_have_the_ids_of_each_alone(monkeypatch):
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(CACHE))
     encoding = tiktoken.get_encoding("gpt2")
-    end = "<|endoftext|>"
-    strange = ["", "  ", "a ", " b", "\n\n", end, "<|endof", "text|>", "<|endoftext|", f"x{end}y", "é😀"]
-    for texts in ([], strange, strange * 50, ["plain  text "] * 200, [*["a "] * 63, end, *[" b"] * 64]):
+    _, encode_fast = gpt2_vocabulary()
+    strange = ["", "  ", "a ", " b", "\n\n", END, "<|endof", "text|>", f"x{END}y", "é😀"]
+    for texts in ([], strange, strange * 50, ["plain  text "] * 200, [*["a "] * 63, END, *[" b"] * 64]):
         alone = [id_ for text in texts for id_ in (*encoding.encode_ordinary(text), encoding.eot_token)]
-        ids = encode_joined(encoding, texts)
+        ids = encode_fast(texts)
         assert ids.dtype == "<u2"
         assert ids.tolist() == alone
+
+
+@pytest.mark.parametrize("neighbour", ["a  b", END])
+def test_a_million_blanks_in_a_row_have_the_ids_that_the_split_says(neighbour: str) -> None:
+    encoding = small_encoding({bytes([byte]): byte for byte in range(256)} | {b"  ": 256})
+    encode = partial(encode_joined, encoding, partial(merged_vocabulary, encoding, "#version: 0.2\nĠ Ġ\n"))
+    alone = [*encoding.encode_ordinary(neighbour), 257]
+    for pairs in (5, 500_000):
+        texts = [neighbour, "  " * pairs + " a", neighbour]
+        for encode_anywhere in (encode, pickle.loads(pickle.dumps(encode))):
+            assert encode_anywhere(texts).tolist() == [*alone, *[256] * pairs, *b" a", 257, *alone]
+
+
+@pytest.mark.skipif(not CACHE.is_dir(), reason="no ../shared/data/tiktoken_cache")
+@pytest.mark.parametrize("space", [" ", "\n", "\t "])
+def test_gpt2_takes_a_million_blanks_in_a_row(monkeypatch, space):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(CACHE))
+    backend, encode_fast = gpt2_vocabulary()
+    text = space * 1_000_000 + "a"
+    assert encode_fast([END, text]).tolist() == [*encode_fast([END]), *backend.encode(text).ids, 50256]
 
 
 def test_bytes_of_documents_end_with_the_end_of_each():

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,6 @@ from gemmazero.data.vocabulary import (
     END_OF_DOCUMENT,
     byte_vocabulary,
     encode_bytes,
-    encode_joined,
     gpt2_vocabulary,
     mark_special,
     trained_vocabulary,
@@ -257,8 +256,7 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens
     """
     kind, _, size = spec.partition(":")
     if spec == "gpt2":
-        backend, encoding = gpt2_vocabulary()
-        encode_fast = partial(encode_joined, encoding)
+        backend, encode_fast = gpt2_vocabulary()
         tokenizer = Tokenizer(backend, spec, END_OF_DOCUMENT, encode_fast=encode_fast)
     elif spec == "bytes":
         tokenizer = Tokenizer(byte_vocabulary(), spec, END_OF_DOCUMENT, encode_fast=encode_bytes)
