@@ -226,6 +226,33 @@ def test_other_options_are_refused_by_name_and_replaced_only_when_asked(source: 
     assert names(tmp_path) == ["out", "stories.jsonl"]
 
 
+def test_folder_that_another_command_finished_meanwhile_is_not_replaced(source: Path, tmp_path: Path) -> None:
+    late = preparing(str(json_lines(tmp_path / "other.jsonl", TEXTS[::-1])), tmp_path / "out", BYTES)
+    next(late)
+    prepare(str(source), tmp_path / "out", BYTES)
+    before = contents(tmp_path / "out")
+    with pytest.raises(DataError, match="was made meanwhile") as error:
+        list(late)
+    assert error.value.hint
+    assert contents(tmp_path / "out") == before
+    assert names(tmp_path) == ["other.jsonl", "out", "stories.jsonl"]
+
+
+def test_folder_that_a_killed_overwrite_had_moved_aside_is_replaced_only_when_asked(
+    source: Path, tmp_path: Path
+) -> None:
+    prepare(str(source), tmp_path / "out", BYTES)
+    before = contents(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / ".out.replaced")  # between the two renames of whole_folder
+    with pytest.raises(DataError, match="was made meanwhile"):
+        prepare(str(source), tmp_path / "out", replace(BYTES, seed=1))
+    assert contents(tmp_path / "out") == before
+    (tmp_path / "out").rename(tmp_path / ".out.replaced")
+    prepare(str(source), tmp_path / "out", replace(BYTES, seed=1), overwrite=True)
+    assert contents(tmp_path / "out") != before
+    assert names(tmp_path) == ["out", "stories.jsonl"]
+
+
 def test_changed_source_is_refused(source: Path, tmp_path: Path) -> None:
     prepare(str(source), tmp_path / "out", BYTES)
     json_lines(source, [*TEXTS, "one more"])

@@ -68,6 +68,8 @@ def preparing(
     if config.tokenizer == "gpt2":
         tokenizer = _tokenizer(config)
     with whole_folder(folder, is_continued=True) as unfinished:
+        if _existing(folder, overwrite):
+            raise DataError(f'"{folder}" was made meanwhile', "run the command again")
         making = _making(opened, config, tokenizer) | {"tokens a file": tokens_a_file}
         journal = Journal(unfinished, making)
         if journal.started_over:
