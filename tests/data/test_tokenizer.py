@@ -285,6 +285,19 @@ def test_end_token_that_plain_text_makes_is_refused(tmp_path):
     assert "eos_token" in caught.value.hint
 
 
+def test_text_that_gives_the_end_of_a_document_is_refused(tmp_path):
+    end = "<|endoftext|>"
+    vocabulary = {letter: id_ for id_, letter in enumerate(("c", "a", "f", end, *sorted(set(end) - {"f"})))}
+    model = tokenizers.models.BPE(vocab=vocabulary, merges=[], unk_token=end)
+    tokenizers.Tokenizer(model).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.encode_documents(["caf", "", "a"]).tolist() == [0, 1, 2, 3, 3, 1, 3]
+    for encode in (tokenizer.encode_documents, tokenizer.documents_encoder):
+        with pytest.raises(DataError, match=r'control token "<\|endoftext\|>" of plain text') as caught:
+            encode(["caf", "café"])
+        assert "eos_token" in caught.value.hint
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000])
 def test_a_damaged_tokenizer_config_is_an_error(foreign, content):
     (foreign / "tokenizer_config.json").write_text(content)

@@ -22,6 +22,7 @@ from gemmazero.data.vocabulary import (
     byte_vocabulary,
     encode_bytes,
     gpt2_vocabulary,
+    made_of_text,
     mark_special,
     trained_vocabulary,
 )
@@ -187,16 +188,17 @@ class Tokenizer:
         return self._encode([text], template=True)[0]
 
     def encode_documents(self, texts: Sequence[str]) -> NDArray[Any]:
-        """The ids of all documents in one flat array of ``dtype``, ``end_id`` after each."""
+        """The ids of all documents in a flat array of ``dtype``, ``end_id`` after each and only there, or DataError."""
         if self._encode_fast:
             return self._encode_fast([_valid(text) for text in texts])
         documents = self._encode(texts)
-        flat = np.empty(sum(map(len, documents)) + len(documents), self.dtype)
+        flat = np.full(sum(map(len, documents)) + len(documents), self.end_id, self.dtype)
         position = 0
         for ids in documents:
             flat[position : position + len(ids)] = ids
-            flat[position + len(ids)] = self.end_id
             position += len(ids) + 1
+        if np.count_nonzero(flat == self.end_id) > len(documents):  # where it stands for what the vocabulary lacks
+            raise made_of_text(self.end_token, f'the tokenizer "{self.name}"')
         return flat
 
     @property

@@ -153,10 +153,15 @@ def mark_special(backend: tokenizers.Tokenizer, tokens: Iterable[str], what: str
     backend.encode_special_tokens = True
     for token in known:
         if backend.token_to_id(token) in backend.encode(token, add_special_tokens=False).ids:
-            raise DataError(
-                f'{what} makes its control token "{token}" of plain text, too',
-                'name another of its tokens as "eos_token" in the tokenizer_config.json beside it',
-            )
+            raise made_of_text(token, what)
+
+
+def made_of_text(token: str, what: str) -> DataError:
+    """The error for a tokenizer, ``what``, that makes a special token of text."""
+    return DataError(
+        f'{what} makes its control token "{token}" of plain text, too',
+        'name another of its tokens as "eos_token" in the tokenizer_config.json beside it',
+    )
 
 
 def _byte_level(tokens: list[bytes], merges: list[tuple[bytes, bytes]]) -> tokenizers.Tokenizer:
