@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,13 @@ def test_largest_settings_are_taken() -> None:
 def test_empty_text_is_not_a_setting_left_out(name: str) -> None:
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} must not be empty"):
         PrepareConfig(**{name: ""})
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "text_column", "subset", "revision", "split", "document_separator"])
+def test_text_setting_that_no_manifest_can_hold_is_refused(name: str) -> None:
+    assert PrepareConfig(**{name: "é😀"})
+    with pytest.raises(UsageError, match=rf'--{name.replace("_", "-")} must be UTF-8, .* not "a\\udcff"'):
+        PrepareConfig(**{name: os.fsdecode(b"a\xff")})
 
 
 def test_text_setting_is_a_text() -> None:

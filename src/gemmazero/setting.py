@@ -30,7 +30,7 @@ def setting(
 
 
 def check_settings(config: Any) -> None:
-    """Check each field of a dataclass of settings against its type and its bounds; no text may be empty.
+    """Check each field of a dataclass of settings against its type and its bounds; no text may be empty, or no UTF-8.
 
     Where a field names no maximum, its type has one. Raises UsageError, with the field's meaning for a hint.
     """
@@ -58,6 +58,8 @@ def _wrong(value: Any, item: "dataclasses.Field[Any]") -> str:
         return f'must be of type {" or ".join([kinds[0].__name__, *words_of(item.type)])}, not "{value}"'
     if value == "":
         return "must not be empty"
+    if isinstance(value, str) and value.encode(errors="replace").decode() != value:
+        return f'must be UTF-8, as it is recorded, not "{value}"'
     if minimum is not None and value < minimum:
         return f"must be at least {minimum:g}, not {value}"
     maximum = item.metadata["maximum"] or _LARGEST.get(kinds[0])
