@@ -32,6 +32,15 @@ def test_column_of_numbers_is_refused(tmp_path: Path) -> None:
         training(tmp_path / "s.parquet")
 
 
+def test_two_columns_of_the_name_are_refused_and_two_of_another_name_are_not(tmp_path: Path) -> None:
+    table = pyarrow.table([["a"], ["b"], ["c"]], names=["text", "more", "more"])
+    pyarrow.parquet.write_table(table, tmp_path / "s.parquet")
+    assert training(tmp_path / "s.parquet") == ["a"]
+    with pytest.raises(DataError, match='more than one column "more"') as caught:
+        training(tmp_path / "s.parquet", text_column="more")
+    assert caught.value.hint
+
+
 def test_damaged_parquet_is_named(tmp_path: Path) -> None:
     (tmp_path / "s.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(DataError, match=r'cannot read ".*s.parquet"'):

@@ -18,8 +18,11 @@ def read_parquet(file: BinaryIO, where: str, layout: Layout) -> Iterator[str | N
 
     try:
         with ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:  # else it holds a row group at once
-            if layout.column not in table.schema_arrow.names:
-                raise no_column(layout.column, table.schema_arrow.names, where)
+            names = table.schema_arrow.names
+            if layout.column not in names:
+                raise no_column(layout.column, names, where)
+            if names.count(layout.column) > 1:
+                raise DataError(f'{where} has more than one column "{layout.column}"', "rename all but one of them")
             _refuse_bomb(where, layout.column, table.metadata)
             for batch in table.iter_batches(_ROWS_A_BATCH, columns=[layout.column]):
                 yield from texts(batch.column(layout.column), layout.column, where)
