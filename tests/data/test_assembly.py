@@ -79,11 +79,12 @@ def test_number_of_workers_changes_no_byte(tokenizer: str, source: Path, tmp_pat
     [
         {},
         {"tokenizer": "bpe:280"},
+        {"tokenizer": "bpe:0280"},
         {"keep_duplicates": True},
         {"validation_fraction": 1e-12},  # for which all is read twice
         {"tokenizer": "bpe:280", "validation_fraction": 1e-12},
     ],
-    ids=["bytes", "bpe", "duplicates", "hardly any", "bpe, hardly any"],
+    ids=["bytes", "bpe", "bpe, zero", "duplicates", "hardly any", "bpe, hardly any"],
 )
 def test_prepare_given_up_again_and_again_comes_to_the_same(
     options: dict[str, object], source: Path, tmp_path: Path

@@ -264,7 +264,7 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens
         tokenizer = Tokenizer(byte_vocabulary(), spec, END_OF_DOCUMENT, encode_fast=encode_bytes)
     elif kind == "bpe":
         backend = trained_vocabulary(size, lambda: map(_valid, texts()), turn_tokens=turn_tokens)
-        tokenizer = Tokenizer(backend, f"bpe:{int(size)}", END_OF_DOCUMENT)
+        tokenizer = Tokenizer(backend, spec, END_OF_DOCUMENT)
     elif is_on_hub(spec):
         tokenizer = Tokenizer.load(downloaded_tokenizer(spec)).without_prompt_template()
         tokenizer.name = spec.partition("@")[0]
