@@ -96,5 +96,6 @@ def test_path_that_exists_and_names_of_files_are_never_asked_for_on_the_hub(
         assert not is_on_hub(name)
         assert pinned_tokenizer(name) == name
     assert is_on_hub("google/gemma-3-1b-it@main")
+    assert is_on_hub(f"a/{'b' * 300}")  # longer than any name of a file
     assert pinned_tokenizer(f"a/b@{COMMIT}") == f"a/b@{COMMIT}" == portable_name(f"a/b@{COMMIT}")
     assert portable_name("models/gemma") == portable_name("models/gemma/tokenizer.json") == "gemma"

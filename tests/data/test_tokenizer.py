@@ -313,7 +313,7 @@ def test_text_that_a_foreign_tokenizer_cannot_encode_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("spec", "suggestion"), [("gtp2", "gpt2"), ("byte", "bytes"), ("xyz", "gpt2, bytes, bpe:SIZE")]
+    ("spec", "suggestion"), [("gtp2", "gpt2"), ("byte", "bytes"), ("xyz", "gpt2, bytes, bpe:SIZE"), ("x" * 300, "gpt2")]
 )
 def test_an_unknown_name_is_wrong_usage(spec, suggestion):
     with pytest.raises(UsageError, match=f'unknown tokenizer "{spec}"') as caught:

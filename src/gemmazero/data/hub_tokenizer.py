@@ -1,5 +1,6 @@
 """A tokenizer on the Hub: ``user/name`` or ``user/name@revision``, pinned to a commit."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from gemmazero.data.tokenizer_file import LARGEST_FILE
@@ -12,7 +13,14 @@ _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 def is_on_hub(spec: str) -> bool:
     """Whether a tokenizer's name can only be meant for the Hub: it looks like an id, and is no path that exists."""
     name = spec.partition("@")[0]
-    return bool(HUB_ID.fullmatch(name)) and not name.endswith(".json") and not Path(spec).exists()
+    return bool(HUB_ID.fullmatch(name)) and not name.endswith(".json") and not is_here(spec)
+
+
+def is_here(spec: str) -> bool:
+    """Whether there is a file or folder of that name, which may be too long for one."""
+    with suppress(OSError):
+        return Path(spec).exists()
+    return False
 
 
 def pinned_tokenizer(spec: str) -> str:

@@ -14,7 +14,7 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders
 
-from gemmazero.data.hub_tokenizer import downloaded_tokenizer, is_on_hub
+from gemmazero.data.hub_tokenizer import downloaded_tokenizer, is_here, is_on_hub
 from gemmazero.data.shards import token_dtype
 from gemmazero.data.tokenizer_file import read_special_tokens, read_tokenizer
 from gemmazero.data.vocabulary import (
@@ -268,7 +268,7 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterable[str]], *, turn_tokens
     elif is_on_hub(spec):
         tokenizer = Tokenizer.load(downloaded_tokenizer(spec)).without_prompt_template()
         tokenizer.name = spec.partition("@")[0]
-    elif Path(spec).name != spec or Path(spec).exists():
+    elif Path(spec).name != spec or is_here(spec):
         tokenizer = Tokenizer.load(Path(spec)).without_prompt_template()
     else:
         close = difflib.get_close_matches(spec, ("gpt2", "bytes", "bpe:8192"), n=1)
