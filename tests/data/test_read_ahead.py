@@ -125,3 +125,12 @@ def test_thread_has_ended_when_it_is_closed() -> None:
     thread = next(thread for thread in reversed(threading.enumerate()) if thread.name == "read ahead")
     reading.close()
     assert not thread.is_alive()
+
+
+def test_who_takes_from_what_is_closed_learns_that_it_has_ended() -> None:
+    reading = ReadAhead(iter([1, 2, 3]), 2)
+    assert reading.take() == 1
+    reading.close()
+    assert reading.wait(0)
+    with pytest.raises(StopIteration):
+        reading.take()

@@ -24,7 +24,7 @@ class ReadAhead(Generic[Item]):
         thread = threading.Thread(target=_fill, args=(self._shelf, items), name="read ahead", daemon=True)
         thread.start()
         self.close = weakref.finalize(self, _end, self._shelf, thread)
-        """Let the thread end; nothing is to be taken any more."""
+        """Let the thread end; who takes more, or waits for it, learns that this has ended."""
 
     def wait(self, seconds: float) -> bool:
         """Whether ``take`` would return, or raise, at once; it becomes true within ``seconds``, or not."""
@@ -55,6 +55,7 @@ class _Shelf(Generic[Item]):
     def close(self) -> None:
         with self.changed:
             self.is_closed = True
+            self.error = self.error or StopIteration()
             self.items.clear()
             self.changed.notify_all()
 
