@@ -123,6 +123,14 @@ def test_end_of_a_lone_document_is_held_out(fraction: float, held_out: str, copi
     assert read.times == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "train"), [("ab\r\ncd\r\n", "ab\r\ncd"), ("a\r\nb", "a\r\n"), ("\r\nab", "\r\n"), ("a\n\r", "a\n")]
+)
+def test_line_end_of_two_characters_stays_on_one_side(text: str, train: str) -> None:
+    read = Read([text], validation_fraction=0.9 if train == "\r\n" else 0.1)
+    assert (read.train, read.validation) == ([train], [text.removeprefix(train)])
+
+
 def test_document_of_one_character_is_training_text() -> None:
     read = Read(["a"], validation_fraction=0.5)
     assert (read.train, read.validation) == (["a"], [])

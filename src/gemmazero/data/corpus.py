@@ -193,7 +193,9 @@ def _block(stretch: _Stretch, is_held_out: NDArray[np.bool_]) -> Block:
 
 
 def _cut(text: str, fraction: float) -> Block:
-    """A lone document: its last share of characters is held out, where it has two or more."""
+    """A lone document: its last share of characters is held out, where it has two or more. A line's end is one."""
     place = len(text) - min(max(int(len(text) * fraction), 1), len(text) - 1)
+    if text[place - 1 : place + 1] == "\r\n":
+        place += 1 if place == 1 else -1
     texts: dict[Split, list[str]] = {"train": [text[:place]], "validation": [text[place:]] if text[place:] else []}
     return Block(texts, {split: sum(len(part.encode()) for part in parts) for split, parts in texts.items()})
