@@ -17,7 +17,7 @@ from gemmazero.regular_file import open_regular
 COMPRESSIONS = (".gz", ".zst")
 
 _CHUNK = 2**20
-_UNSUSPICIOUS, _LARGEST_EXPANSION = 2**26, 100  # bytes unpacked to the disk, and how many times the packed ones
+_UNSUSPICIOUS, _LARGEST_EXPANSION = 2**26, 100  # bytes unpacked, and how many times the packed ones
 
 
 @contextmanager
@@ -53,6 +53,11 @@ def reading(where: str) -> Iterator[None]:
         raise DataError(f"cannot read {where}: {error.strerror or error}", hint) from error
 
 
+def most_unpacked(packed: int) -> int:
+    """The most bytes that so many packed ones become, where they are text."""
+    return max(_UNSUSPICIOUS, _LARGEST_EXPANSION * packed)
+
+
 @contextmanager
 def _unpacked(file: BufferedReader, ending: str) -> Iterator[BinaryIO]:
     if ending == ".gz":
@@ -68,7 +73,7 @@ def _unpacked(file: BufferedReader, ending: str) -> Iterator[BinaryIO]:
 
 
 def _unpack(stream: BinaryIO, whole: IO[bytes], packed: int) -> None:
-    limit = max(_UNSUSPICIOUS, _LARGEST_EXPANSION * packed)
+    limit = most_unpacked(packed)
     while chunk := stream.read(_CHUNK):
         if whole.tell() + len(chunk) > limit:
             raise OSError(f"it grows from {packed} to more than {limit} bytes")

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from gemmazero.data.compression import most_unpacked
 from gemmazero.data.documents import Layout, decoded, no_column
 from gemmazero.errors import DataError
 
 _BUFFER = 2**20
 _ROWS_A_BATCH = 16  # a dictionary of one long text can make every row of it as long
-_UNSUSPICIOUS, _LARGEST_EXPANSION = 2**26, 100  # bytes of a row group, and how many times its compressed ones
 
 
 def read_parquet(file: BinaryIO, where: str, layout: Layout) -> Iterator[str | None]:
@@ -52,6 +52,6 @@ def _refuse_bomb(where: str, column: str, metadata: Any) -> None:
         group = metadata.row_group(number)
         for chunk in (group.column(place) for place in range(group.num_columns)):
             compressed, whole = chunk.total_compressed_size, chunk.total_uncompressed_size
-            if chunk.path_in_schema == column and whole > max(_UNSUSPICIOUS, _LARGEST_EXPANSION * compressed):
+            if chunk.path_in_schema == column and whole > most_unpacked(compressed):
                 what = f'"{column}" in {where} grows from {compressed} to {whole} bytes'
                 raise DataError(what, "write it again without compression, if that is meant")
