@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from gemmazero.data.shards import Manifest
 from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CheckpointError, UsageError
 from gemmazero.presets import PRESETS
+from gemmazero.run_config import RunConfig
 from gemmazero.runtime import available_cores
 from gemmazero.storage.model_folder import save_model
 from gemmazero.training.settings import Request, changed, resolve
@@ -180,6 +182,40 @@ def test_initial_model_brings_its_own_shape(initial_model: Path, tiny_data: Path
     assert config.train.sequence_length == 64
     with pytest.raises(UsageError, match="--init brings its own model"):
         Request(init=initial_model, preset="nano")
+
+
+@pytest.mark.parametrize(
+    ("model", "here", "init", "name"),
+    [
+        ("initial", "initial", ".", "initial"),
+        ("initial", "initial/below", "..", "initial"),
+        ("run/checkpoints/step-00000006", "run/checkpoints/step-00000006", ".", "run"),
+        ("run/checkpoints/step-00000006", "run/checkpoints", "step-00000006", "run"),
+        ("run/checkpoints/step-00000006", "run", "checkpoints/step-00000006", "run"),
+        ("run/checkpoints/step-00000006", "run/checkpoints", "../checkpoints/step-00000006", "run"),
+        ("models--user--gemma/snapshots/abcdef", "models--user--gemma/snapshots/abcdef", ".", "gemma"),
+        ("checkpoints/one", "checkpoints/one", ".", "home"),
+    ],
+)
+def test_a_run_that_begins_with_a_model_named_from_nearby_reads_its_own_config(
+    model: str, here: str, init: str, name: str, initial_model: Path, tiny_data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    home = tmp_path / "home"
+    home.joinpath(model).parent.mkdir(parents=True)
+    initial_model.rename(home / model)
+    home.joinpath(here).mkdir(exist_ok=True)
+    monkeypatch.chdir(home / here)
+    request = Request(init=Path(init), data=str(tiny_data))
+    config = resolve(request, tiny_data)
+    assert (config.preset, request.folder.name) == (name, f"{name}-{tiny_data.name}")
+    assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    request.refuse_another_model(config)
+
+
+def test_a_link_to_a_model_keeps_its_own_name(initial_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "gemma").symlink_to(initial_model)
+    assert Request(init=tmp_path / "gemma").base.name == "gemma"
 
 
 def test_initial_model_with_another_tokenizer_is_refused(initial_model: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -77,10 +77,12 @@ class Request:
         if self.preset is not None:
             raise UsageError("--init brings its own model: it excludes --preset", "leave --preset out")
         model = ModelConfig.read(self.init / "config.json")
-        name = self.init.parents[1].name if self.init.parent.name == "checkpoints" else self.init.name
-        if self.init.parent.name == "snapshots":  # of the Hub's cache: models--user--name/snapshots/…
-            name = self.init.parents[1].name.split("--")[-1]
-        return Preset(name=name, model=model, train={"sequence_length": min(512, model.max_position_embeddings)})
+        folder = self.init.resolve() if ".." in self.init.parts else self.init.absolute()  # a link keeps its own name
+        name = folder.parents[1].name if folder.parent.name == "checkpoints" else folder.name
+        if folder.parent.name == "snapshots":  # of the Hub's cache: models--user--name/snapshots/…
+            name = folder.parents[1].name.split("--")[-1]
+        defaults = {"sequence_length": min(512, model.max_position_embeddings)}
+        return Preset(name=name or "model", model=model, train=defaults)
 
     def refuse_another_model(self, config: RunConfig) -> None:
         """Raises UsageError where a preset or a first model was given that is not the run's."""
