@@ -145,6 +145,23 @@ def test_unknown_preset_is_answered_with_the_nearest(name: str, hint: str) -> No
     assert raised.value.hint.startswith(hint)
 
 
+def test_a_run_that_goes_on_may_be_told_what_it_says_of_itself_already(tiny_data: Path, tiny_preset: Path) -> None:
+    own: dict[str, Any] = {"learning_rate": 2e-2, "min_learning_rate": 5e-3, "steps": 9000, "warmup_steps": 6000}
+    run = resolve(Request(preset=str(tiny_preset), data=str(tiny_data), settings=own), tiny_data).train
+    for name, value in dataclasses.asdict(run).items():
+        request = Request(resumes=True, settings={name: value})
+        assert changed(run, request.settings, resumes=True) == (run, ())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"stepz": 3}, {"steps": 0}, {"seed": "one"}, {"beta1": 1.0}, {"max_time": "soon"}, {"keep": True}]
+)
+def test_wrong_setting_of_a_run_that_goes_on_is_refused_before_any_work(settings: dict[str, Any]) -> None:
+    (name,) = settings
+    with pytest.raises(UsageError, match=name.replace("_", ".")):
+        Request(resumes=True, settings=settings)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

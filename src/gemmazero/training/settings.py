@@ -22,6 +22,7 @@ from gemmazero.training.fitting import choose_micro_batch_size
 from gemmazero.training.precision import choose_precision
 
 _AUTOMATIC = (("threads", 0), ("compile", None))  # beside every "auto"
+_ANY = {"steps": 2**31 - 1, "warmup_steps": 0, "learning_rate": 1e38, "min_learning_rate": 0.0}  # each fits any other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,11 @@ class Request:
     by_hub_name: bool = False
 
     def __post_init__(self) -> None:
-        TrainConfig(**_with_defaults(self.base, self.settings))  # a wrong value is an error before any work
+        if self.resumes:  # what goes together is for the run's own settings to say, not for a preset's
+            for name, value in self.settings.items():
+                TrainConfig(**_with_defaults(_ANY, {name: value}))
+        else:
+            TrainConfig(**_with_defaults(self.base.train, self.settings))  # a wrong value is an error before any work
         PrepareConfig(**self.options)
 
     @property
@@ -129,7 +134,7 @@ def resolved(request: Request, model: ModelConfig) -> TrainConfig:
     Raises:
         UsageError: a sequence is longer than the model's context, or the machine too small for the weights.
     """
-    train = TrainConfig(**_with_defaults(request.base, request.settings))
+    train = TrainConfig(**_with_defaults(request.base.train, request.settings))
     context = model.max_position_embeddings
     if train.sequence_length > context:
         raise UsageError(
@@ -273,11 +278,9 @@ def _names(path: Path | None) -> set[str | None]:
     return {None} if path is None else {_absolute(path), path.absolute().name}
 
 
-def _with_defaults(base: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The preset's defaults under what was given; a default makes room for a given value that it does not fit."""
-    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | dict(
-        base.train
-    )
+def _with_defaults(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's settings under what was given; a default makes room for a given value that it does not fit."""
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(TrainConfig)} | dict(preset)
     if unknown := sorted(set(given) - set(defaults)):
         raise UsageError(f'unknown setting "{unknown[0]}"', f"one of {', '.join(sorted(defaults))}")
     values = defaults | dict(given)
