@@ -145,6 +145,10 @@ def test_unknown_preset_is_answered_with_the_nearest(name: str, hint: str) -> No
     assert raised.value.hint.startswith(hint)
 
 
+def test_the_same_number_of_sequences_at_once_is_no_change_where_a_batch_has_fewer() -> None:
+    assert changed(RECORDED, {"micro_batch_size": 64}, resumes=False) == (RECORDED, ())
+
+
 def test_a_run_that_goes_on_may_be_told_what_it_says_of_itself_already(tiny_data: Path, tiny_preset: Path) -> None:
     own: dict[str, Any] = {"learning_rate": 2e-2, "min_learning_rate": 5e-3, "steps": 9000, "warmup_steps": 6000}
     run = resolve(Request(preset=str(tiny_preset), data=str(tiny_data), settings=own), tiny_data).train

@@ -193,6 +193,8 @@ def changed(recorded: TrainConfig, given: Mapping[str, Any], *, resumes: bool) -
     """
     recorded = dataclasses.replace(recorded, max_time=None, hub_overwrite=False)
     resolved = {name: value for name, value in given.items() if value != "auto" and (name, value) not in _AUTOMATIC}
+    if "micro_batch_size" in resolved:
+        resolved["micro_batch_size"] = min(resolved["micro_batch_size"], recorded.batch_size)
     differing = {name: value for name, value in resolved.items() if value != getattr(recorded, name)}
     if "steps" in differing:
         _check_more_steps(recorded.steps, differing["steps"], resumes=resumes)
