@@ -120,6 +120,16 @@ def test_gradient_that_stays_infinite_is_told_and_skipping_it_changes_nothing_bu
 
 
 @PRECISIONS
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_only_the_gradients_that_are_no_numbers_are_named(tiny_data: Path, precision: str, bad: float) -> None:
+    trainer = make_trainer(tiny_data, precision=precision)
+    name = "model.layers.1.mlp.up_proj.weight"
+    trainer.model.get_parameter(name).register_hook(lambda gradient: gradient.index_fill(0, torch.tensor([3]), bad))
+    assert not math.isfinite(trainer.attempt().gradient_norm)
+    assert trainer.not_finite() == {"weights": [], "gradients": [name]}
+
+
+@PRECISIONS
 def test_finite_batch_may_be_skipped_and_the_next_is_as_if_it_had_never_been_read(
     tiny_data: Path, precision: str
 ) -> None:

@@ -173,7 +173,8 @@ class Trainer:
         gradients = [p.grad for p in self.optimizer.parameters if p.grad is not None]
         norm = utils.get_total_norm(gradients)
         if self.config.clip_norm:
-            utils.clip_grads_with_norm_(self.optimizer.parameters, self.config.clip_norm, norm)
+            finite = norm.nan_to_num(nan=0.0, posinf=0.0)  # else one such number would become all of them
+            utils.clip_grads_with_norm_(self.optimizer.parameters, self.config.clip_norm, finite)
         total, gradient_norm = torch.stack((nats, norm)).tolist()  # a GPU is waited for, as in fp16 for its scale
         return total / count, gradient_norm
 
