@@ -95,6 +95,12 @@ def test_unknown_preset_is_answered_with_all() -> None:
     assert raised.value.hint == "one of nano, 15m, 90m, 270m, 1b, or a config.json"
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000 + "a", "a\0b", ""])
+def test_name_that_no_file_can_have_is_unknown(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown preset"):
+        find_preset(name)
+
+
 def test_missing_preset_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file") as raised:
         find_preset(str(tmp_path / "shape.json"))

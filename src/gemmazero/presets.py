@@ -29,7 +29,7 @@ def find_preset(name: str) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     path = Path(name)
-    if path.suffix == ".json" or path.is_file():
+    if path.suffix == ".json" or _is_file(path):
         model = ModelConfig.read(path)
         return Preset(name=path.stem, model=model, train={"sequence_length": min(512, model.max_position_embeddings)})
     close = difflib.get_close_matches(name, PRESETS, n=1)
@@ -37,6 +37,13 @@ def find_preset(name: str) -> Preset:
         f'unknown preset "{name}"',
         f"did you mean {close[0]}?" if close else f"one of {', '.join(PRESETS)}, or a config.json",
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, for one
+        return False
 
 
 def _five_to_one(layers: int) -> tuple[LayerType, ...]:
