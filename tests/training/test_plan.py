@@ -1,11 +1,17 @@
 import json
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import gemmazero
+from gemmazero.config import TrainConfig
 from gemmazero.data.prepare import default_folder
 from gemmazero.errors import UsageError
+from gemmazero.training.events import Saved
+from gemmazero.training.optimizer import decay_start
+from gemmazero.training.plan import most_kept
 from program import run_forked
 from tiny_run import MODEL, SETTINGS
 
@@ -46,6 +52,54 @@ def test_plan_says_what_the_run_keeps_on_the_disk(tiny_data: Path, tiny_preset: 
     assert plan.seconds is not None
     assert plan.seconds_per_step is not None
     assert plan.seconds > 6 * plan.seconds_per_step
+
+
+def possible_best(config: TrainConfig, until: int) -> list[int]:
+    return [step for step in range(1, until + 1) if step % config.validate_every == 0 or step == config.steps]
+
+
+def kept_at_most(config: TrainConfig) -> int:
+    """Step by step, whichever validations are the best ones."""
+    hold = decay_start(config.steps) if config.schedule == "wsd" else 0
+    saved = {*range(config.save_every, config.steps + 1, config.save_every), *possible_best(config, config.steps), hold}
+    most = 0
+    for step in sorted(saved - {0}):
+        newest = sorted(one for one in saved - {0} if one <= step)[-config.keep :]
+        anchor = step - step % config.validate_every
+        after = [one for one in possible_best(config, step) if one > hold]
+        for best in possible_best(config, step) or [0]:
+            before = [best] if best not in after or step < hold else possible_best(config, hold) or [0]
+            kept = [{*newest, best, one, anchor, hold if hold <= step else 0} - {0} for one in before]
+            most = max(most, *map(len, kept))
+    return most
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_no_run_keeps_more_checkpoints_than_planned_and_few_plans_more_than_a_run_may_keep(schedule: str) -> None:
+    chance, surplus = random.Random(0), []
+    for _ in range(500):
+        save, validate, keep = (chance.randint(1, most) for most in (9, 9, 4))
+        settings = {"steps": chance.randint(1, 30), "save_every": save, "validate_every": validate, "keep": keep}
+        config = TrainConfig(warmup_steps=0, schedule=schedule, **settings)
+        surplus.append(most_kept(config) - kept_at_most(config))
+    assert min(surplus) == 0
+    assert max(surplus) <= 2
+    assert surplus.count(0) > 300
+
+
+def test_plan_of_a_run_longer_than_any_does_not_look_at_every_step() -> None:
+    longest = TrainConfig(steps=2**31 - 1, save_every=1, validate_every=7)
+    assert most_kept(longest) == longest.keep + 2
+    assert most_kept(replace(longest, schedule="wsd")) == longest.keep + 4
+    assert most_kept(replace(longest, save_every=7)) == longest.keep + 1
+
+
+def test_a_run_keeps_as_many_checkpoints_as_planned(tiny_data: Path, tiny_preset: Path, tmp_path: Path) -> None:
+    settings = SETTINGS | {"steps": 20, "schedule": "wsd", "keep": 1, "save_every": 1, "validate_every": 3}
+    training = gemmazero.train(preset=str(tiny_preset), data=tiny_data, out=tmp_path / "run", **settings)
+    seen = [len(list((tmp_path / "run" / "checkpoints").iterdir())) for event in training if isinstance(event, Saved)]
+    assert max(seen) <= most_kept(TrainConfig(**settings)) == 5
+    assert max(seen) >= 4  # however good the best ones are
 
 
 @pytest.mark.parametrize(

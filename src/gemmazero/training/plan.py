@@ -1,5 +1,6 @@
 """What a run will cost, before it starts; nothing is prepared or written."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gemmazero.data.shards import MANIFEST, SPLITS, Manifest
 from gemmazero.data.sources import default_tokenizer
 from gemmazero.errors import CompilationError, is_out_of_memory
 from gemmazero.training.memory import Memory, memory_model
+from gemmazero.training.optimizer import decay_start
 from gemmazero.training.probe import Probed, probe
 from gemmazero.training.settings import Request, resolved
 from gemmazero.training.throughput import free_memory, memory_bytes, step_flops
@@ -79,9 +81,6 @@ def planned(request: Request) -> Plan:
     if probed is not None:
         memory = replace(memory, total=probed.memory_bytes)
     checkpoint = memory.parameters + memory.optimizer
-    saved = {step for every in (settings.save_every, settings.validate_every)
-             for step in range(every, settings.steps + 1, every)} | {settings.steps}  # fmt: skip
-    kept = min(settings.keep + 1, len(saved))  # and the best
     data_bytes = None if manifest is None else sum(facts.bytes for facts in manifest.files.values())
     return Plan(
         run=request.folder,
@@ -102,13 +101,34 @@ def planned(request: Request) -> Plan:
         memory_free=free,
         checkpoint_bytes=checkpoint,
         data_bytes=data_bytes,
-        disk_bytes=kept * checkpoint + (data_bytes or 0),
+        disk_bytes=most_kept(settings) * checkpoint + (data_bytes or 0),
         seconds_per_step=None if probed is None else probed.seconds_per_step,
         seconds=None if probed is None else _seconds(settings, manifest, probed),
         tokens_per_second=None if probed is None else settings.batch_tokens / probed.seconds_per_step,
         mfu=None if probed is None else probed.mfu,
         uncompiled_because=problem,
     )
+
+
+def most_kept(settings: TrainConfig) -> int:
+    """How many checkpoints a run has at most once it has let go of the others; what is saved at a stop not counted.
+
+    They are the newest, and those to go back to: the best, the last that was validated; with wsd the one before the
+    decay, and the best until then.
+    """
+    steps, validate, keep = settings.steps, settings.validate_every, settings.keep
+    save = 1 if settings.save_minutes else settings.save_every  # by the clock it may be any step
+    hold = decay_start(steps) if settings.schedule == "wsd" else steps
+    apart = [step for step in {hold, steps} if step % save and step % validate]
+
+    def saved(until: int) -> int:
+        regular = until // save + until // validate - until // math.lcm(save, validate)
+        return regular + sum(step <= until for step in apart)
+
+    after_hold = saved(steps) - saved(hold)
+    after_validation = -(-(validate - 1) // save) + len(apart)
+    validated = min(1 + (after_validation >= keep) + (after_hold > keep), (steps - 1) // validate)
+    return min(saved(steps), keep + validated + (after_hold >= keep))
 
 
 def _manifest(request: Request) -> Manifest | None:
