@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,14 @@ class World:
                 own = {path for path in files if not path.startswith("best/")} - _OF_HEAVY_ALONE - {name}
                 found += [f"{branch}: {path} does not belong there" for path in own - set(entries)]
         return found
+
+
+def wait_for(file: Path) -> None:
+    """Returns once it is there."""
+    end = time.monotonic() + 100
+    while not file.exists():
+        assert time.monotonic() < end, file
+        time.sleep(0.02)
 
 
 def difference_of(run: Path, straight: Path) -> list[str]:

@@ -16,7 +16,7 @@ import gemmazero
 from forked import Player
 from hub_server.server import READER, STRANGER, TOKEN, Account
 from hub_server.store import Repo
-from hub_world import HEAVY, REPO, World, difference_of
+from hub_world import HEAVY, REPO, World, difference_of, wait_for
 from tiny_run import SETTINGS, write_text
 
 SOME_LOGITS = f"""
@@ -300,6 +300,41 @@ def test_leaving_the_loop_early_pushes_what_that_saved(world: World) -> None:
     world.ask(f"import gemmazero\n{loop}\nanswer = 0")
     assert world.pushed_step() == 4
     assert world.problems_on_the_hub() == []
+
+
+def test_nothing_is_told_after_the_end_though_a_push_ends_later(world: World) -> None:
+    """A run whose last line is another one would not be known to have ended."""
+    pushing, ended = world.folder / "pushing", world.folder / "ended"
+
+    def wait(verb: str, changed: str) -> None:
+        if (verb, changed) == ("commit", HEAVY):
+            pushing.touch()
+            wait_for(ended)
+
+    world.hub.watchers.append(wait)
+    settings = SETTINGS | {"hub_repo": REPO}
+    told = world.ask(f"""
+import threading
+from pathlib import Path
+import gemmazero
+from gemmazero.training import mirroring
+from hub_world import wait_for
+mirroring.SECONDS_AT_THE_END = 0.0
+answer = []
+for event in gemmazero.train(preset={str(world.preset)!r}, data={str(world.data)!r}, out="run", **{settings!r}):
+    answer.append(type(event).__name__)
+    if answer[-1] == "Saved":
+        wait_for(Path("pushing"))
+    if answer[-1] == "Finished":
+        Path("ended").touch()
+        for thread in threading.enumerate():
+            if thread.name == "hub":
+                thread.join()
+""")
+    assert "PushFailed" in told
+    assert told[-1] == "Finished"
+    assert world.pushed_step() > 0
+    assert json.loads((world.run / "metrics.jsonl").read_text().splitlines()[-1])["event"] == "finished"
 
 
 def test_a_wait_at_the_start_is_told_and_ends_with_max_time(world: World) -> None:

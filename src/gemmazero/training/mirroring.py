@@ -120,7 +120,7 @@ def mirrored(events: Generator[Event, None, None], record: Record, link: Link, r
     was saved, what was brought from the Hub may lack its model on main: the machine before may have been lost halfway.
     """
     mirror, newest = HubMirror(link.pusher, run, link.pushed_step), list_checkpoints(run / CHECKPOINTS)[-1:]
-    brought = newest if link.unpushed is None else []
+    brought, is_over = newest if link.unpushed is None else [], False
     if link.unpushed is not None:
         mirror.offer(link.unpushed)
     try:
@@ -134,8 +134,9 @@ def mirrored(events: Generator[Event, None, None], record: Record, link: Link, r
                         mirror.offer(checkpoint)
                     is_end = isinstance(event, Finished)
                     yield from _drained(mirror, link, SECONDS_AT_THE_END if is_end else SECONDS_AT_A_STOP)
+                    is_over = True
                 yield event
-                for tried in mirror.told():
+                for tried in () if is_over else mirror.told():
                     told = _told(link.pusher.repo, tried)
                     record.write(told)
                     yield told
