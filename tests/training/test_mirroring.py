@@ -337,6 +337,24 @@ for event in gemmazero.train(preset={str(world.preset)!r}, data={str(world.data)
     assert json.loads((world.run / "metrics.jsonl").read_text().splitlines()[-1])["event"] == "finished"
 
 
+def test_nobody_pushes_once_the_loop_of_an_ended_run_is_left(world: World) -> None:
+    assert world.do(*world.command()).code == 0
+    world.hub.fail("status", "POST .*/(preupload|branch)", times=-1, status=503)
+    settings = SETTINGS | {"hub_repo": REPO}
+    are_alive = world.ask(f"""
+import threading
+import gemmazero
+for event in gemmazero.train(preset={str(world.preset)!r}, data={str(world.data)!r}, out="run", **{settings!r}):
+    if type(event).__name__ == "PushFailed":
+        pushing = [thread for thread in threading.enumerate() if thread.name == "hub"]
+        break
+for thread in pushing:
+    thread.join(60)
+answer = [thread.is_alive() for thread in pushing]
+""")
+    assert are_alive == [False]
+
+
 def test_a_wait_at_the_start_is_told_and_ends_with_max_time(world: World) -> None:
     busy = world.hub.fail("status", "whoami", times=-1, status=429, headers={"Retry-After": "60"})
     ended = world.train("--max-time", "1s").wait()

@@ -159,8 +159,11 @@ def push_ended(run: Path, link: Link) -> Iterator[Event]:
     checkpoint, _ = _newest_here(run, config)
     if checkpoint is not None:
         mirror = HubMirror(link.pusher, run, link.pushed_step)
-        mirror.offer(checkpoint)
-        yield from _drained(mirror, link, SECONDS_AT_THE_END)
+        try:
+            mirror.offer(checkpoint)
+            yield from _drained(mirror, link, SECONDS_AT_THE_END)
+        finally:
+            mirror.close()
 
 
 def _newest_here(folder: Path, config: RunConfig | None) -> tuple[Path | None, State | None]:
