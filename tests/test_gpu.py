@@ -17,8 +17,8 @@ from gemmazero.data.feed import Feed
 from gemmazero.model.gemma import Gemma
 from gemmazero.training.compiling import set_compiled
 from gemmazero.training.loss import next_token_loss
-from gemmazero.training.probe import RandomBatches
-from gemmazero.training.trainer import Trainer
+from gemmazero.training.probe import RandomBatches, probe
+from gemmazero.training.trainer import Attempt, Trainer
 from tiny_run import MODEL, SETTINGS, make_model, step
 
 pytestmark = [
@@ -94,6 +94,23 @@ def test_step_waits_for_the_gpu_once(optimizer: str, has_documents: bool, compil
         torch.cuda.set_sync_debug_mode("default")
     assert len([one for one in told if "synchronizing CUDA operation" in str(one.message)]) == 1
     trainer.feed.close()
+
+
+def test_probe_asks_for_no_gradient_while_the_weights_still_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left to do when a gradient begins would be taken for the gradient's own time."""
+    is_idle: list[bool] = []
+    attempt = Trainer.attempt
+
+    def watched(trainer: Trainer) -> Attempt:
+        is_idle.append(torch.cuda.current_stream().query())
+        return attempt(trainer)
+
+    monkeypatch.setattr(Trainer, "attempt", watched)
+    large = replace(LONG, hidden_size=2048, intermediate_size=8192, vocab_size=100_000)
+    settings = TrainConfig(**SETTINGS | {"device": "cuda", "optimizer": "muon", "precision": "bf16", "compile": False})
+    probe(large, settings)
+    assert len(is_idle) > 3
+    assert all(is_idle[1:-1])  # before the first one the weights come, before the last one a validation
 
 
 def peak(length: int, window: int) -> int:

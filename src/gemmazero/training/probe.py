@@ -14,7 +14,7 @@ from gemmazero.data.feed import Feed
 from gemmazero.evaluation.perplexity import TOKENS_AT_ONCE, score
 from gemmazero.model.gemma import Gemma
 from gemmazero.runtime import set_up
-from gemmazero.training.throughput import flops_ceiling, memory_bytes, step_flops
+from gemmazero.training.throughput import flops_ceiling, memory_bytes, step_flops, wait_for
 from gemmazero.training.trainer import Trainer
 
 LEAST_STEPS, LEAST_SECONDS = 3, 3.0  # of which the first step is left out: it takes memory and compiles
@@ -91,6 +91,7 @@ def _seconds_per_step(trainer: Trainer, times: float) -> float:
         attempt = trainer.attempt()
         had_gradient = time.perf_counter()
         trainer.apply(attempt)
+        wait_for(trainer.device)  # a run's next gradient waits for it, too; once, however long it takes itself
         gradient.append(had_gradient - started)
         update.append(time.perf_counter() - had_gradient)
     return times * statistics.median(gradient[1:]) + statistics.median(update[1:])

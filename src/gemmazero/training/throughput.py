@@ -37,6 +37,14 @@ def free_memory(device: torch.device) -> int | None:
     return min(free, default=None)
 
 
+def wait_for(device: torch.device) -> None:
+    """Returns once all that the device was given to do is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def step_flops(model: ModelConfig, settings: TrainConfig) -> int:
     """Floating-point operations of an optimizer step's forward and backward pass, recomputation left out.
 
@@ -86,18 +94,11 @@ def matmul_flops_per_second(device: torch.device, precision: Precision) -> float
 
 
 def _seconds_to_multiply(left: torch.Tensor, right: torch.Tensor) -> float:
-    _wait_for(left.device)
+    wait_for(left.device)
     started = time.perf_counter()
     left @ right
-    _wait_for(left.device)
+    wait_for(left.device)
     return time.perf_counter() - started
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def _available() -> int | None:
