@@ -1,5 +1,7 @@
 import json
+import os
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemmazero.config import TrainConfig
-from gemmazero.errors import ConfigError
+from gemmazero.errors import ConfigError, UsageError
 from gemmazero.run_config import DataReference, Extension, RunConfig, extensions_from
 from hostile.mutation import changed_value
 from tiny_run import MODEL, SETTINGS
@@ -56,6 +58,15 @@ def test_curve_of_an_extended_cosine_ends_where_it_first_was_to(schedule: str, c
 def test_run_folder_names_are_kept_as_text(tmp_path: Path) -> None:
     run = replace(RUN, data=replace(DATA, folder=str(tmp_path)))
     assert run.to_json()["data"]["folder"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["preset", "init", "folder", "stream", "tokenizer"])
+def test_name_that_no_json_can_hold_is_refused_before_it_is_written(place: str) -> None:
+    name = f"/tmp/{os.fsdecode(b'gem' + bytes([255]))}/x"
+    data = {"folder": {"folder": name}, "stream": {"stream": name}, "tokenizer": {"options": {"tokenizer": name}}}
+    with pytest.raises(UsageError, match=re.escape('run.json cannot hold "/tmp/gem\\udcff/x": it is not UTF-8')):
+        replace(RUN, **({"data": replace(DATA, **data[place])} if place in data else {place: name}))
+    assert replace(RUN, init="/tmp/gemä/x").to_json()["init"] == "/tmp/gemä/x"
 
 
 @pytest.mark.parametrize(

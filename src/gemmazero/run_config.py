@@ -1,6 +1,7 @@
 """A run, resolved: what ``run.json`` holds."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,11 @@ class Extension:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run, resolved: nothing in it is automatic any more. It is what ``run.json`` holds."""
+    """A run, resolved: nothing in it is automatic any more. It is what ``run.json`` holds.
+
+    Raises:
+        UsageError: a name in it holds bytes that no JSON can.
+    """
 
     run_id: str
     preset: str
@@ -58,6 +63,14 @@ class RunConfig:
     init: str | None = None
     extensions: tuple[Extension, ...] = ()
     format_version: int = 1
+
+    def __post_init__(self) -> None:
+        try:
+            json.dumps(dataclasses.asdict(self), ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            before, after = error.object[: error.start], error.object[error.start :]
+            name = before.rpartition('"')[2] + after.partition('"')[0]
+            raise UsageError(f'run.json cannot hold "{name}": it is not UTF-8', "rename that file or folder") from None
 
     @property
     def curve_steps(self) -> int:
