@@ -1,6 +1,5 @@
 """How this process uses the machine: threads, allocator, device; set here and nowhere else."""
 
-import ctypes
 import os
 import platform
 import signal
@@ -51,6 +50,8 @@ def keep_freed_memory() -> None:
     which costs as much as the arithmetic.
     """
     if platform.libc_ver()[0] == "glibc":
+        import ctypes
+
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, ctypes.c_int(2**31 - 1))
         libc.mallopt(_M_TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))

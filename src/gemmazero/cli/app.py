@@ -14,11 +14,16 @@ from gemmazero.cli.prepare import prepare
 from gemmazero.cli.resume import resume
 from gemmazero.cli.train import train
 
+UNSET_FLAGS = ("help", "install_completion", "show_completion")  # typer's: unset they are None, which loads pydantic
+
 app = typer.Typer(
     name="gemmazero",
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "default_map": dict.fromkeys(UNSET_FLAGS, False),
+    },
 )
 
 

@@ -1,6 +1,5 @@
 """What `generate` and `chat` share: options, beside those of ``Sampler``, and how they tell of speed."""
 
-import secrets
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -52,7 +51,11 @@ CompileOption = Annotated[
 
 def seed_or_another(seed: int | None) -> int:
     """``seed``, or where none was given one that nobody chose."""
-    return secrets.randbits(31) if seed is None else seed
+    if seed is not None:
+        return seed
+    import secrets
+
+    return secrets.randbits(31)
 
 
 def tell_of_machine_code(generator: "Generator", *, verbose: bool) -> None:

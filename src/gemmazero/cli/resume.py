@@ -5,10 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gemmazero.cli.follow import follow
 from gemmazero.cli.options import given, with_settings
 from gemmazero.cli.signals import TwoSignals
-from gemmazero.cli.verification import show
 from gemmazero.config import TrainConfig
 from gemmazero.errors import UsageError
 
@@ -40,10 +38,12 @@ def resume(
         raise UsageError(f"--verify only looks at a run: {option} does not go with it", f"leave {option} out")
     if verify:
         from gemmazero import api
+        from gemmazero.cli.verification import show
 
         show(api.verify(run), as_json=as_json)
         return
     with TwoSignals() as two_signals:
         from gemmazero import api
+        from gemmazero.cli.follow import follow
 
         follow(api.resume(run, **changes), two_signals, as_json=as_json)

@@ -5,10 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gemmazero.cli.follow import follow
 from gemmazero.cli.options import given, with_settings
-from gemmazero.cli.plan import show
-from gemmazero.cli.settings_file import read_settings
 from gemmazero.cli.signals import TwoSignals
 from gemmazero.config import DEFAULT_SOURCE, STREAM_OPTIONS, PrepareConfig, TrainConfig
 from gemmazero.presets import DEFAULT_PRESET, PRESETS
@@ -55,10 +52,14 @@ def train(
 ) -> None:
     """Train a model; the same command again goes on with an unfinished run."""
     places = {"preset": preset, "data": data, "out": out, "init": init}
+    if config:
+        from gemmazero.cli.settings_file import read_settings
     chosen = (read_settings(config) if config else {}) | given(context, places | settings)
 
     with TwoSignals() as two_signals:
         from gemmazero import api
+        from gemmazero.cli.follow import follow
+        from gemmazero.cli.plan import show
 
         if dry_run:
             show(api.train(**chosen).plan(), as_json=as_json)

@@ -1,6 +1,5 @@
 """Which token comes next: logits → ids. Loads no torch, so that a command line can show the defaults at once."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -102,6 +101,8 @@ class Sampler:
 
 def row_generator(seed: int, row: int) -> "torch.Generator":
     """The source of randomness of one row: equal for equal (seed, row), unrelated to every other."""
+    import hashlib
+
     import torch
 
     digest = hashlib.blake2b(f"{seed} {row}".encode(), digest_size=4).digest()  # the CPU generator takes 32 bits
