@@ -57,10 +57,12 @@ def test_newest_good_one_is_found_and_each_bad_one_named(run: Path) -> None:
 
 
 def test_run_without_a_good_checkpoint_is_an_error_and_one_without_any_is_none(run: Path) -> None:
+    run = run.rename(run.with_name("a run"))
     for step in steps(run):
         damage(run, step)
-    with pytest.raises(CheckpointError, match=r"no checkpoint of .* is good: .*step-00000006"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint of .* is good: .*step-00000006") as raised:
         checkpoints(run).newest_good()
+    assert raised.value.hint == f"gemmazero resume --verify '{run}' tells of every checkpoint"
     shutil.rmtree(run / "checkpoints")
     assert checkpoints(run).newest_good() == (None, [])
 

@@ -53,6 +53,20 @@ def test_run_without_a_usable_best_means_its_newest_checkpoint(best: str | None)
     assert locate_model(run) == run / "checkpoints" / "step-00000010"
 
 
+def test_damaged_checkpoint_names_the_run_whose_others_can_be_looked_at() -> None:
+    run = make_run("a b", 2, 4)
+    make_run("newer", 2, saved_at=2000)
+    damaged = run / "checkpoints" / "step-00000004"
+    (damaged / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="is damaged") as raised:
+        locate_model(damaged)
+    assert raised.value.hint == "gemmazero resume --verify 'runs/a b' tells of every checkpoint"
+    alone = damaged.rename("alone")
+    with pytest.raises(CheckpointError, match="is damaged") as raised:
+        locate_model(alone)
+    assert raised.value.hint == "copy it again from where it came from"
+
+
 def test_checkpoint_and_model_folder_mean_themselves() -> None:
     run = make_run("a", 2, 4)
     assert locate_model(run / "checkpoints" / "step-00000002") == run / "checkpoints" / "step-00000002"
