@@ -206,8 +206,9 @@ class TrainConfig:
         3, "Newest checkpoints kept, beside the best.", panel="Validating and saving", kind="exact", minimum=1
     )
     max_time: str | None = setting(
-        None, "Stop, everything saved, after so long: 90s, 15m, 2h.", panel="Validating and saving", kind="exact"
-    )
+        None, "Stop, everything saved, after so long, the start included: 90s, 15m, 2h.",
+        panel="Validating and saving", kind="exact",
+    )  # fmt: skip
     hub_repo: str | None = setting(
         None, "A model repository on the Hub, USER/NAME: saves go there; a run that it holds goes on.",
         panel="Hub", kind="exact",

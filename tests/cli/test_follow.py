@@ -110,7 +110,6 @@ def test_run_that_the_clock_stopped_leaves_with_the_code_of_a_signal_of_the_syst
 @pytest.mark.parametrize(
     "events",
     [
-        pytest.param((STARTED, stopped(0, "--max-time 9s")), id="before the first step"),
         pytest.param((Opened("sample", None), stopped(0, "--max-time 9s")), id="while data is prepared"),
         pytest.param((Opened("sample", None), stopped(20, "--max-time 9s")), id="while data is prepared again"),
     ],
@@ -123,6 +122,25 @@ def test_run_that_was_stopped_before_a_step_is_begun_by_the_same_command_again(
     assert capsys.readouterr().err.endswith(
         "stopped by --max-time 9s before any step was done; to do it again:\n  gemmazero train --out 'runs/a b'\n"
     )
+
+
+def test_time_limit_in_which_nothing_was_done_is_told_to_be_too_short(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["…/gemmazero", "train", "--max-time", "9s"])
+    resumed = Resumed(**{**STARTED.__dict__, "step": 20}, changed=())
+    short = "it was too short for a step, give more"
+    for start, step, where in (
+        (STARTED, 0, f"before any step was done: {short}; to do it again:\n  gemmazero train --max-time 9s\n"),
+        (resumed, 20, f"after step 20, all of it saved: {short}; to go on:\n  {RESUME}\n"),
+    ):
+        assert followed(Script(start, stopped(step, "--max-time 9s"))) == 75
+        assert capsys.readouterr().err.endswith(f"stopped by --max-time 9s {where}")
+    for did_something in (replace(STEPPED, step=21), validated(20, 3.1, True)):
+        assert followed(Script(resumed, did_something, stopped(did_something.step, "--max-time 9s"))) == 75
+        assert short not in capsys.readouterr().err
+    assert followed(Script(resumed, stopped(20, "SIGTERM"))) == 75
+    assert short not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,7 @@ def follow(training: "Training", two_signals: TwoSignals, *, as_json: bool) -> N
     if as_json:
         console.result_json(_record(training.folder, last))
     if isinstance(last, Stopped):
-        has_begun = progress.figures.steps > 0 and last.step > 0
-        console.say(_stopped(last, training.folder) if has_begun else _stopped_before_it_began(last))
+        console.say(_stopped(last, training.folder, progress.figures))
         if unpushed is not None:
             console.problem(*_not_on_the_hub(unpushed, training.folder))
         sys.exit(signals.exit_code(last.reason))
@@ -67,12 +66,16 @@ def _not_on_the_hub(event: PushFailed, folder: Path) -> tuple[str, str]:
     return message, f"to push it later: {_resume_command(folder)} --hub-repo {event.repo}{why}"
 
 
-def _stopped(last: Stopped, folder: Path) -> str:
-    return f"stopped by {last.reason} after step {last.step:,}, all of it saved; to go on:\n  {_resume_command(folder)}"
-
-
-def _stopped_before_it_began(last: Stopped) -> str:
-    return f"stopped by {last.reason} before any step was done; to do it again:\n  {signals.this_command()}"
+def _stopped(last: Stopped, folder: Path, figures: Figures) -> str:
+    """What stopped the run, where it stands, and the command that goes on, which may not come further by itself."""
+    has_run = figures.steps > 0
+    is_idle = has_run and not (figures.stepped or figures.validated or figures.skipped)
+    short = ": it was too short for a step, give more" if is_idle and last.reason.startswith("--max-time") else ""
+    if has_run and last.step > 0:
+        where, command = f"after step {last.step:,}, all of it saved", f"to go on:\n  {_resume_command(folder)}"
+    else:
+        where, command = "before any step was done", f"to do it again:\n  {signals.this_command()}"
+    return f"stopped by {last.reason} {where}{short}; {command}"
 
 
 def _resume_command(folder: Path) -> str:
