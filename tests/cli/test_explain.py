@@ -1,7 +1,9 @@
 import errno
 
 import pytest
+import typer
 
+from gemmazero.cli.app import app
 from gemmazero.cli.explain import explain
 from gemmazero.errors import CheckpointError, UsageError
 
@@ -44,3 +46,22 @@ def test_path_that_cannot_be_used_is_named() -> None:
 @pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), KeyError("x"), OSError("x")])
 def test_bug_is_not_explained_away(error: Exception) -> None:
     assert explain(error) is None
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--dtype", "double", "'double' is not one of 'fp32', 'bf16', 'fp16', 'int8'"),
+        ("--samples", "0", "must be at least 1"),
+        ("--samples", "99999", "must be at most 10000"),
+        ("--samples", "few", "must be a whole number"),
+        ("--samples", "1.5", "must be a whole number"),
+        ("--samples", "1" * 5000, "must be a whole number"),
+        ("--temperature", "hot", "must be a number"),
+    ],
+)
+def test_wrong_value_of_an_option_is_told_in_our_words(option: str, value: str, told: str) -> None:
+    with pytest.raises(typer.TyperException) as raised:
+        app(["generate", "Once", option, value], prog_name="gemmazero", standalone_mode=False)
+    expected = (f"invalid value for '{option}': {told}", "gemmazero generate --help", 2)
+    assert explain(raised.value) == expected

@@ -2,10 +2,19 @@
 
 import difflib
 import errno
+import re
 
 import typer
 
 from gemmazero.errors import GemmaZeroError, is_out_of_memory
+
+_REWORDED = {
+    r": Value error, ": ": ",
+    r": (Input should be a valid|Unable to parse input string as an) integer\b.*": ": must be a whole number",
+    r": Input should be a valid number\b.*": ": must be a number",
+    r": Input should be greater than or equal to ": ": must be at least ",
+    r": Input should be less than or equal to ": ": must be at most ",
+}
 
 
 def explain(error: Exception) -> tuple[str, str, int] | None:
@@ -30,6 +39,8 @@ def _explain_usage(error: typer.TyperException) -> tuple[str, str, int]:
     wrong, known = getattr(error, "option_name", ""), getattr(error, "possibilities", None) or []
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.7)
     message = " ".join((error.message if close else error.format_message()).split()).rstrip(".")
+    for pydantics, ours in _REWORDED.items():
+        message = re.sub(pydantics, ours, message)
     hint = f"did you mean {close[0]}? {command} --help" if close else f"{command} --help"
     return message[:1].lower() + message[1:], hint, error.exit_code
 
