@@ -87,10 +87,10 @@ def test_config_is_read_from_a_file(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (None, "no such file"),
-        (b"", "cannot read"),
+        (b"", "is not JSON"),
         (b"[1]", "JSON object"),
-        (b"\xff", "cannot read"),
-        (b"{", "cannot read"),
+        (b"\xff", "is not JSON"),
+        (b"{", "is not JSON"),
         (b"[" * 100_000, "cannot read"),
         (b'{"steps": ' + b"1" * 5000 + b"}", "cannot read"),
     ],

@@ -101,6 +101,18 @@ def test_name_that_no_file_can_have_is_unknown(name: str) -> None:
         find_preset(name)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"Once upon a time", "is not JSON"), (b"\xff\xfe", "is not JSON"), (b'"nano"', "does not hold a JSON object")],
+)
+def test_preset_file_that_is_no_config_is_answered_with_what_is_one(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "tale.txt"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f'"{path}" {said}') as raised:
+        find_preset(str(path))
+    assert raised.value.hint == "one of nano, 15m, 90m, 270m, 1b, or a config.json"
+
+
 def test_missing_preset_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file") as raised:
         find_preset(str(tmp_path / "shape.json"))

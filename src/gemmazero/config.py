@@ -13,7 +13,7 @@ from gemmazero.duration import seconds
 from gemmazero.errors import ConfigError, UsageError
 from gemmazero.hub_name import is_hub_name
 from gemmazero.huggingface_config import config_json, model_settings
-from gemmazero.json_file import read_json
+from gemmazero.json_file import AGAIN, read_json
 from gemmazero.setting import LARGEST_SEED, check_settings, setting
 
 LayerType = Literal["sliding_attention", "full_attention"]
@@ -133,12 +133,12 @@ class ModelConfig:
         try:
             return cls(**model_settings(config))
         except TypeError as error:
-            raise ConfigError(f"unreadable model config: {error}", "copy it again from where it came from") from error
+            raise ConfigError(f"unreadable model config: {error}", AGAIN) from error
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """The config in a JSON file. Raises ConfigError where there is none or it cannot be used."""
-        record = read_json(path)
+    def read(cls, path: Path, *, hint: str = AGAIN) -> Self:
+        """The config in a JSON file. Raises ConfigError where there is none, with ``hint``, or it cannot be used."""
+        record = read_json(path, hint=hint)
         try:
             return cls.from_json(record)
         except ConfigError as error:

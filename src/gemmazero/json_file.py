@@ -15,11 +15,14 @@ DEEPEST_JSON = 64  # objects and lists within each other
 
 _CONTAINERS = {dict, list}
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
-_AGAIN = "copy it again from where it came from"
+AGAIN = "copy it again from where it came from"
 
 
-def read_json(path: Path, *, limit_bytes: int = LARGEST_JSON) -> Any:
-    """The JSON object in the regular file ``path``, as strictly as ``parse_json``. Raises ConfigError."""
+def read_json(path: Path, *, limit_bytes: int = LARGEST_JSON, hint: str = AGAIN) -> Any:
+    """The JSON object in the regular file ``path``, as strictly as ``parse_json``.
+
+    Raises ConfigError; where the file holds something else, with this ``hint``.
+    """
     try:
         record = parse_json(read_bytes(path, limit_bytes))
     except FileNotFoundError:
@@ -28,10 +31,12 @@ def read_json(path: Path, *, limit_bytes: int = LARGEST_JSON) -> Any:
         raise ConfigError(
             f'cannot read "{path}": {error.strerror or error}', "check the path and its rights"
         ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f'"{path}" is not JSON: {error}', hint) from error
     except ValueError as error:
-        raise ConfigError(f'cannot read "{path}": {error}', _AGAIN) from error
+        raise ConfigError(f'cannot read "{path}": {error}', hint) from error
     if not isinstance(record, dict):
-        raise ConfigError(f'"{path}" does not hold a JSON object', _AGAIN)
+        raise ConfigError(f'"{path}" does not hold a JSON object', hint)
     return record
 
 

@@ -28,15 +28,12 @@ def find_preset(name: str) -> Preset:
     """
     if name in PRESETS:
         return PRESETS[name]
-    path = Path(name)
+    path, known = Path(name), f"one of {', '.join(PRESETS)}, or a config.json"
     if path.suffix == ".json" or _is_file(path):
-        model = ModelConfig.read(path)
+        model = ModelConfig.read(path, hint=known)
         return Preset(name=path.stem, model=model, train={"sequence_length": min(512, model.max_position_embeddings)})
     close = difflib.get_close_matches(name, PRESETS, n=1)
-    raise UsageError(
-        f'unknown preset "{name}"',
-        f"did you mean {close[0]}?" if close else f"one of {', '.join(PRESETS)}, or a config.json",
-    )
+    raise UsageError(f'unknown preset "{name}"', f"did you mean {close[0]}?" if close else known)
 
 
 def _is_file(path: Path) -> bool:
