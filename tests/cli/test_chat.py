@@ -61,6 +61,17 @@ def test_saved_conversation_is_loaded_again(chat_model: Path, tmp_path: Path) ->
     loaded = chat(chat_model, f"/load {talk}", "/system", "/undo")
     for part in ("loaded 2 turns", "system: Be kind.", 'taken back: "Again"'):
         assert part in loaded.stderr
+    shortened = chat(chat_model, f"/load {talk}", "/undo", f"/save {talk}", f"/load {talk}").stderr
+    assert f"saved 1 turn to {talk}" in shortened
+    assert f"loaded 1 turn from {talk}" in shortened
+
+
+def test_file_that_holds_no_conversation_is_answered_with_what_does(chat_model: Path, tmp_path: Path) -> None:
+    tale = tmp_path / "tale.txt"
+    tale.write_text("Once upon a time", encoding="utf-8")
+    told = chat(chat_model, f"/load {tale}").stderr
+    assert f'error: "{tale}" is not JSON: ' in told
+    assert "hint: /load takes a file that /save wrote\n" in told
 
 
 def test_mistakes_are_told_and_the_conversation_goes_on(chat_model: Path, tmp_path: Path) -> None:

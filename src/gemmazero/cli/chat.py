@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gemmazero.cli import console
+from gemmazero.cli import console, units
 from gemmazero.cli.decoding_options import (
     CompileOption,
     DeviceOption,
@@ -114,7 +114,8 @@ def _reply(conversation: "Conversation", text: str) -> None:
         console.say(" …", end="")
     console.result("")
     if conversation.forgotten > forgotten:
-        console.say(f"(the model's context is full: it has forgotten the first {conversation.forgotten} turns)")
+        turns = units.counted(conversation.forgotten, "turn")
+        console.say(f"(the model's context is full: it has forgotten {turns} of the beginning)")
 
 
 def _obey(conversation: "Conversation", line: str) -> None:
@@ -137,9 +138,10 @@ def _obey(conversation: "Conversation", line: str) -> None:
             console.say("begun anew")
         case "/save":
             write_file(Path(argument), json.dumps(conversation.to_json(), indent=1) + "\n")
-            console.say(f"saved {len(conversation.exchanges)} turns to {argument}")
+            console.say(f"saved {units.counted(len(conversation.exchanges), 'turn')} to {argument}")
         case "/load":
-            conversation.from_json(read_json(Path(argument), limit_bytes=LARGEST_CONVERSATION))
-            console.say(f"loaded {len(conversation.exchanges)} turns from {argument}")
+            hint = "/load takes a file that /save wrote"
+            conversation.from_json(read_json(Path(argument), limit_bytes=LARGEST_CONVERSATION, hint=hint))
+            console.say(f"loaded {units.counted(len(conversation.exchanges), 'turn')} from {argument}")
         case _:
             raise UsageError(f'unknown command "{command}"', "/help lists the commands")
