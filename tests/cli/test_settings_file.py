@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gemmazero.cli.settings_file import PLACES, read_settings
 from gemmazero.config import TrainConfig
-from gemmazero.errors import ConfigError, UsageError
+from gemmazero.errors import ConfigError, GemmaZeroError, UsageError
 from hostile.mutation import changed
 
 
@@ -54,9 +54,11 @@ def test_settings_file_holds_settings_and_places(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, line: str, message: str, hint: str) -> None:
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(GemmaZeroError) as raised:
         read_settings(written(tmp_path, line))
     assert message in raised.value.message
+    is_settings = hint not in ("a setting a line", "takes a TOML file")
+    assert raised.value.exit_code == (2 if is_settings else 1), "wrong settings are wrong usage, as on the command line"
     assert hint in raised.value.hint
     assert raised.value.hint
 
@@ -67,12 +69,12 @@ def test_setting_that_may_be_left_out_is_a_text_where_it_is_not(tmp_path: Path) 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32))
-def test_any_change_is_settings_or_a_config_error(tmp_path: Path, seed: int) -> None:
+def test_any_change_is_settings_or_an_error(tmp_path: Path, seed: int) -> None:
     good = b'preset = "nano"\nsteps = 5\nlearning_rate = 1e-3\nmax_time = "90s"\ncompile = true\nschedule = "wsd"\n'
     (tmp_path / "run.toml").write_bytes(changed(good, random.Random(seed)))
     try:
         record = read_settings(tmp_path / "run.toml")
-    except ConfigError:
+    except (ConfigError, UsageError):
         return
     with suppress(UsageError):
         TrainConfig(**{name: value for name, value in record.items() if name not in PLACES})
@@ -115,5 +117,5 @@ def test_setting_that_is_a_number_or_a_word_takes_both_and_nothing_else(tmp_path
 
     assert (micro_batch_size('"auto"'), micro_batch_size("4")) == ("auto", 4)
     for wrong in ('"all"', "4.5", "true"):
-        with pytest.raises(ConfigError, match="must be a whole number or auto"):
+        with pytest.raises(UsageError, match="must be a whole number or auto"):
             micro_batch_size(wrong)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gemmazero.config import STREAM_OPTIONS, PrepareConfig, TrainConfig
-from gemmazero.errors import ConfigError
+from gemmazero.errors import ConfigError, UsageError
 from gemmazero.regular_file import read_bytes
 from gemmazero.setting import words_of
 
@@ -21,7 +21,8 @@ _LONGEST_LINE = 1024  # characters: tomllib's time and memory grow with the squa
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a TOML file, under the names of ``train``'s options with underscores.
 
-    Raises ConfigError for a file that cannot be read, an unknown key, or a value of the wrong type.
+    Raises ConfigError for a file that cannot be read or is not TOML, UsageError for an unknown key or a value of the
+    wrong type, as on the command line.
     """
     try:
         text = read_bytes(path, _LARGEST_FILE).decode("utf-8-sig")
@@ -39,12 +40,12 @@ def read_settings(path: Path) -> dict[str, Any]:
     for key, value in record.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            raise ConfigError(
+            raise UsageError(
                 f'unknown setting "{key}" in "{path}"',
                 f"did you mean {close[0]}?" if close else "gemmazero train --help names them, here with underscores",
             )
         if not _fits(value, known[key]):
-            raise ConfigError(
+            raise UsageError(
                 f'{key} in "{path}" must be {_described(known[key])}, not "{value}"',
                 "gemmazero train --help tells what each setting means",
             )
