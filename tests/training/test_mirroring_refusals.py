@@ -6,25 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import gemmazero
 from hub_server.store import Entry, Repo
 from hub_world import HEAVY, REPO, World
-from tiny_run import SETTINGS
-
-
-@pytest.fixture(scope="module")
-def straight(tiny_data: Path, tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that knows no Hub, with its step 4; read only."""
-    run = tmp_path_factory.mktemp("straight") / "run"
-    settings = SETTINGS | {"save_every": 2, "keep": 9}
-    gemmazero.train(preset=str(tiny_preset), data=str(tiny_data), out=run, **settings).run()
-    return run
 
 
 @pytest.fixture
-def at_four(world: World, straight: Path) -> str:
+def at_four(world: World, saved_often: Path) -> str:
     """The Hub has the run's step 6, the disk its step 4 alone; what the run is called."""
-    shutil.copytree(straight, world.run)
+    shutil.copytree(saved_often, world.run)
     ended = world.do("resume", "run", "--hub-repo", REPO)
     assert (ended.code, world.pushed_step()) == (0, 6), ended.output
     shutil.rmtree(world.run / "checkpoints" / "step-00000006")
@@ -181,12 +170,12 @@ def test_another_run_on_the_disk_is_never_replaced_however_bad_its_checkpoints_a
     assert contents(world.run) == on_disk
 
 
-def test_a_folder_that_is_no_run_is_not_merged_into(world: World, straight: Path) -> None:
-    shutil.copytree(straight, world.run)
+def test_a_folder_that_is_no_run_is_not_merged_into(world: World, saved_often: Path) -> None:
+    shutil.copytree(saved_often, world.run)
     assert world.do("resume", "run", "--hub-repo", REPO).code == 0
     folder = world.folder / "runs" / "tiny"
     later = folder / "checkpoints" / "step-00000009"
-    shutil.copytree(straight / "checkpoints" / "step-00000006", later)
+    shutil.copytree(saved_often / "checkpoints" / "step-00000006", later)
     shutil.rmtree(world.run)
     before = contents(folder)
     ended = world.do("resume", REPO, "--data", world.data)

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import gemmazero
 from hub_world import REPO, World, difference_of
-from tiny_run import SETTINGS
 
 PUSHING = f"""
 from pathlib import Path
@@ -38,19 +36,10 @@ answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 """
 
 
-@pytest.fixture(scope="module")
-def straight(tiny_data: Path, tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that knows no Hub; read only."""
-    run = tmp_path_factory.mktemp("straight") / "run"
-    settings = SETTINGS | {"save_every": 2, "keep": 9}
-    gemmazero.train(preset=str(tiny_preset), data=str(tiny_data), out=run, **settings).run()
-    return run
-
-
 @pytest.fixture
-def run(world: World, straight: Path) -> Path:
+def run(world: World, saved_often: Path) -> Path:
     """The finished run, each of its checkpoints damaged; its step 4 is on the Hub."""
-    shutil.copytree(straight, world.run)
+    shutil.copytree(saved_often, world.run)
     world.ask(PUSHING)
     assert world.pushed_step() == 4
     for weights in world.run.glob("checkpoints/*/model.safetensors"):
@@ -59,20 +48,20 @@ def run(world: World, straight: Path) -> Path:
 
 
 def test_a_run_that_is_brought_back_to_an_earlier_step_is_not_finished_any_more(
-    world: World, run: Path, straight: Path
+    world: World, run: Path, saved_often: Path
 ) -> None:
     ended = world.do("resume", "run", "--hub-repo", REPO)
     assert (ended.code, f"brought step 4 from {REPO}" in ended.output) == (0, True), ended.output
     assert "finished already" not in ended.output
     assert world.pushed_step() == 6
-    assert difference_of(run, straight) == []
+    assert difference_of(run, saved_often) == []
 
 
-def test_nor_where_the_machine_is_lost_before_all_of_it_was_brought(world: World, run: Path, straight: Path) -> None:
+def test_nor_where_the_machine_is_lost_before_all_of_it_was_brought(world: World, run: Path, saved_often: Path) -> None:
     assert world.ask(DYING.format(".step-00000006.writing")) == 9  # right before what is beyond step 4 goes
     ended = world.do("resume", "run")
     assert (ended.code, "finished already" in ended.output) == (0, False), ended.output
-    assert difference_of(run, straight) == []
+    assert difference_of(run, saved_often) == []
 
 
 def test_a_run_whose_checkpoints_are_gone_never_begins_anew_while_one_is_brought(world: World, run: Path) -> None:

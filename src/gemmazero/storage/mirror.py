@@ -204,17 +204,7 @@ class HubMirror:
         snapshot.discard()
         with self._changed:
             self._is_pushing = False
-            self._tell(
-                Tried(
-                    step=snapshot.step,
-                    seconds=seconds,
-                    reason=error.message,
-                    hint=error.hint,
-                    pushed_step=self._pushed_step,
-                    behind_seconds=self._seconds_behind(),
-                    retry_seconds=0.0,
-                )
-            )
+            self._tell_failure(snapshot, error, seconds, 0.0)
 
     def _take_failure(self, snapshot: Snapshot, error: GemmaZeroError, seconds: float) -> None:
         known = error if isinstance(error, HubError) else HubError(error.message, error.hint)
@@ -227,16 +217,19 @@ class HubMirror:
                 wait = seconds_to_wait(known, LAST_TRIES - self._tries_left)
             self._next_try, self._asked_until = time.monotonic() + wait, time.monotonic() + known.retry_after
             replaced, self._waiting = (None, snapshot) if self._waiting is None else (snapshot, self._waiting)
-            self._tell(
-                Tried(
-                    step=snapshot.step,
-                    seconds=seconds,
-                    reason=error.message,
-                    hint=error.hint,
-                    pushed_step=self._pushed_step,
-                    behind_seconds=self._seconds_behind(),
-                    retry_seconds=wait,
-                )
-            )
+            self._tell_failure(snapshot, error, seconds, wait)
         if replaced is not None:
             replaced.discard()
+
+    def _tell_failure(self, snapshot: Snapshot, error: GemmaZeroError, seconds: float, wait: float) -> None:
+        self._tell(
+            Tried(
+                step=snapshot.step,
+                seconds=seconds,
+                reason=error.message,
+                hint=error.hint,
+                pushed_step=self._pushed_step,
+                behind_seconds=self._seconds_behind(),
+                retry_seconds=wait,
+            )
+        )
