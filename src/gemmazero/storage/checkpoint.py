@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from gemmazero.storage.tensor_header import check_header
 FORMAT_VERSION = 1
 MANIFEST = "checkpoint.json"
 _NAME = re.compile(r"step-(\d{8,18})")
-_ANOTHER = "gemmazero resume --verify tells which checkpoints of the run are good"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Checkpoint:
         try:
             manifest = read_json(path)
         except ConfigError as error:
-            raise CheckpointError(f'"{folder}" is not a complete checkpoint: {error.message}', _ANOTHER) from error
+            raise CheckpointError(f'"{folder}" is not a complete checkpoint: {error.message}', _hint(folder)) from error
         version = manifest.get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(
@@ -111,7 +111,7 @@ class Checkpoint:
                 tensors.setdefault(stem_of(file), {}).update(load_file(file))
             history = (training / "history.jsonl").read_text(encoding="utf-8")
         except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(f'cannot read "{training}": {error}', _ANOTHER) from error
+            raise CheckpointError(f'cannot read "{training}": {error}', _hint(training)) from error
         return TrainingState(tensors=tensors, record=self.record(), history=history)
 
 
@@ -228,8 +228,17 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CheckpointError(f'cannot read "{path}": {error.strerror or error}', _ANOTHER) from error
+        raise CheckpointError(f'cannot read "{path}": {error.strerror or error}', _hint(path)) from error
 
 
 def _damaged(folder: Path, what: str) -> CheckpointError:
-    return CheckpointError(f'"{folder}" is damaged: {what}', _ANOTHER)
+    return CheckpointError(f'"{folder}" is damaged: {what}', _hint(folder))
+
+
+def _hint(path: Path) -> str:
+    """What tells of the checkpoints of the run that ``path`` lies in; outside of a run, where to take another."""
+    runs = (place.parent for place in (path, *path.parents) if place.name == "checkpoints")
+    run = next((run for run in runs if (run / "run.json").is_file()), None)
+    if run is None:
+        return "copy it again from where it came from"
+    return f"gemmazero resume --verify {shlex.quote(str(run))} tells of every checkpoint"

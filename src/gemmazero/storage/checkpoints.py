@@ -1,6 +1,7 @@
 """The checkpoints of one run: looked through, believed once verified, written, named best, let go of."""
 
 import json
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -83,8 +84,8 @@ class Checkpoints:
                 "begin a longer run with --init, or with --schedule constant",
             )
         if passed_over:
-            reason, hint = passed_over[0].reason, f"gemmazero resume --verify {self.run} tells of every checkpoint"
-            raise CheckpointError(f'no checkpoint of "{self.run}" is good: {reason}', hint)
+            hint = f"gemmazero resume --verify {shlex.quote(str(self.run))} tells of every checkpoint"
+            raise CheckpointError(f'no checkpoint of "{self.run}" is good: {passed_over[0].reason}', hint)
         return None, []
 
     def save(self, step: int, model: Gemma, tokenizer: Tokenizer, state: TrainingState) -> Checkpoint:

@@ -1,6 +1,7 @@
 """A snapshot → the two tracks on the Hub, each by whole commits, whatever became of the last try."""
 
 import re
+import shlex
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -182,7 +183,7 @@ def _contents(files: Files, snapshot: Snapshot) -> dict[str, Content]:
         if isinstance(content, Path) and sums.get(content, contents[path].sha256) != contents[path].sha256:
             raise CheckpointError(
                 f'"{path}" of step {snapshot.step:,} is damaged on this disk: it is not what was written',
-                f"gemmazero resume --verify {snapshot.run} tells of every checkpoint",
+                f"gemmazero resume --verify {shlex.quote(str(snapshot.run))} tells of every checkpoint",
             )
     return contents
 
