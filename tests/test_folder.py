@@ -289,6 +289,15 @@ def test_what_is_being_written_is_not_cleared_away(tmp_path: Path) -> None:
     assert names(tmp_path) == ["folder"]
 
 
+def test_a_ring_of_links_is_not_written_to_and_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "ring").symlink_to("ring")
+    with pytest.raises(GemmaZeroError, match="cannot write"):
+        make(tmp_path / "ring", "new")
+    clear_leftovers(tmp_path / "ring")
+    assert names(tmp_path) == ["ring"]
+    assert (tmp_path / "ring").readlink() == Path("ring")
+
+
 def test_lock_is_that_of_what_a_link_names_and_is_there_while_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("folder")
     for name in ("folder", "link"):

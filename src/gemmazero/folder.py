@@ -26,7 +26,7 @@ def whole_folder(final: Path, *, is_continued: bool = False) -> Iterator[Path]:
     Raises:
         GemmaZeroError: the disk is full or may not be written to, or another process is writing ``final``.
     """
-    final = final.resolve()
+    final = real(final)
     temporary = _unfinished(final) if is_continued else _beside(final, _TEMPORARY)
     with _explaining(f'cannot write "{final}"'), _without_empty_parents(final), locked(_beside(final, _LOCK), final):
         _recover(final)
@@ -42,9 +42,14 @@ def whole_folder(final: Path, *, is_continued: bool = False) -> Iterator[Path]:
             _recover(final)
 
 
+def real(path: Path) -> Path:
+    """``path`` without links; a ring of them stays one, which nothing can be written to."""
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a ring, before Python 3.13
+
+
 def clear_leftovers(final: Path) -> None:
     """``recover``, as far as it can be done, where a process left something and none is writing ``final``."""
-    final = final.resolve()
+    final = real(final)
     if any(os.path.lexists(_beside(final, suffix)) for suffix in (_TEMPORARY, _REPLACED, _LOCK, _UNFINISHED)):
         with suppress(GemmaZeroError):
             recover(final)
@@ -52,7 +57,7 @@ def clear_leftovers(final: Path) -> None:
 
 def lock_of(final: Path) -> Path:
     """The lock file of whoever writes ``final``."""
-    return _beside(final.resolve(), _LOCK)
+    return _beside(real(final), _LOCK)
 
 
 def recover(final: Path) -> None:

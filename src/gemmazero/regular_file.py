@@ -34,6 +34,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
 def leads_out(path: Path, folder: Path) -> bool:
     """Whether ``path``, followed through every link, ends elsewhere than below ``folder``."""
     try:
-        return not path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a ring of links
+        end = path.resolve()
+        return end.is_symlink() or not end.is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a ring of links, which from Python 3.13 on ends in one of them
         return True

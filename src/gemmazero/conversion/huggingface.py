@@ -15,7 +15,7 @@ from torch import Tensor
 from gemmazero.conversion.verdict import SAMPLE_TEXTS, Verdict
 from gemmazero.data.tokenizer import TOKENIZER_FILES, Tokenizer
 from gemmazero.errors import CheckpointError, GemmaZeroError
-from gemmazero.folder import whole_folder
+from gemmazero.folder import real, whole_folder
 from gemmazero.model.gemma import Gemma
 from gemmazero.storage.model_folder import CONFIG, GENERATION_CONFIG, WEIGHTS_INDEX, load_model, save_model
 
@@ -45,7 +45,7 @@ def convert(
 
     Raises CheckpointError where ``out`` is taken or overlaps ``source``, or where ``source`` is no usable model.
     """
-    _check_places(source.resolve(), out.resolve(), overwrite)
+    _check_places(real(source), real(out), overwrite)
     padded = load_model(source, device="cpu", dtype=torch.float32)
     tokenizer = Tokenizer.load(source)
     model = _trimmed(padded, tokenizer.vocab_size)

@@ -80,6 +80,6 @@ def _refuse_separator(source: str, config: PrepareConfig) -> None:
 
 
 def _did_you_mean(path: Path) -> str:
-    siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings = [file.name for file in path.parent.iterdir() if file.exists()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, [*siblings, "sample"], n=1)
     return f'did you mean "{path.with_name(close[0])}"?' if close else ""
