@@ -1,5 +1,6 @@
 """The program, as ``gemmazero`` and as ``python -m gemmazero``."""
 
+import gc
 import os
 import sys
 import threading
@@ -25,6 +26,7 @@ def main() -> None:
 
         close_quietly()
         os._exit(code)
+    gc.freeze()  # or the interpreter ends by a search for garbage in all of torch and transformers, which takes seconds
     sys.exit(code)
 
 

@@ -44,6 +44,20 @@ def test_version_goes_to_stdout(gemmazero: Program) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"gemmazero {package.__version__}\n", "")
 
 
+def test_program_that_has_done_its_work_searches_for_no_garbage() -> None:
+    script = """
+import gc, sys
+from gemmazero.__main__ import main
+sys.argv = ["gemmazero", "--version"]
+try:
+    main()
+except SystemExit as leaving:
+    assert leaving.code == 0
+assert gc.get_freeze_count() > 1000
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
 def test_no_arguments_are_a_call_for_help(gemmazero: Program) -> None:
     done = gemmazero()
     assert (done.returncode, done.stderr) == (0, "")
