@@ -56,8 +56,8 @@ def test_seven_commands_take_text_to_a_model_that_talks(gemmazero: Program, tmp_
         "chat", "--max-tokens", "5", "--seed", "1", input="Once\n/save talk.json\n/undo\n/load talk.json\n/exit\n"
     )
     assert (talk.returncode, "story:" in talk.stderr) == (0, True)
-    assert "saved 1 turns" in talk.stderr
-    assert "loaded 1 turns" in talk.stderr
+    assert "saved 1 turn to" in talk.stderr
+    assert "loaded 1 turn from" in talk.stderr
     assert [message["role"] for message in json.loads((tmp_path / "talk.json").read_text())["messages"]] == [
         "user",
         "assistant",
