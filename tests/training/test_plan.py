@@ -1,5 +1,6 @@
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import gemmazero
 from gemmazero.config import TrainConfig
 from gemmazero.data.prepare import default_folder
-from gemmazero.errors import UsageError
+from gemmazero.errors import DataError, UsageError
 from gemmazero.training.events import Saved
 from gemmazero.training.optimizer import decay_start
 from gemmazero.training.plan import most_kept
@@ -120,3 +121,10 @@ def test_data_is_not_prepared_for_a_plan_and_its_vocabulary_is_assumed(
 def test_settings_that_do_not_fit_together_are_refused(tiny_data: Path, tiny_preset: Path) -> None:
     with pytest.raises(UsageError, match="longer than the model's context"):
         gemmazero.train(preset=str(tiny_preset), data=tiny_data, sequence_length=65).plan()
+
+
+def test_plan_takes_up_the_tokenizer_that_a_run_would_hold(tiny_data: Path, tiny_preset: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    (data / "tokenizer.json").unlink()
+    with pytest.raises(DataError, match="tokenizer"):
+        gemmazero.train(preset=str(tiny_preset), data=data, **SETTINGS).plan()

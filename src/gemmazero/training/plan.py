@@ -10,6 +10,7 @@ from gemmazero.config import ModelConfig, TrainConfig
 from gemmazero.data.prepare import default_folder
 from gemmazero.data.shards import MANIFEST, SPLITS, Manifest
 from gemmazero.data.sources import default_tokenizer
+from gemmazero.data.tokenizer import Tokenizer
 from gemmazero.errors import CompilationError, is_out_of_memory
 from gemmazero.training.memory import Memory, memory_model
 from gemmazero.training.optimizer import decay_start
@@ -68,7 +69,9 @@ def planned(request: Request) -> Plan:
         UsageError: the settings do not fit together.
         DataError: the data folder cannot be used.
     """
-    manifest = _manifest(request)
+    folder = _data_folder(request)
+    manifest = None if folder is None else Manifest.read(folder)
+    tokenizer = None if folder is None else Tokenizer.load(folder)  # GPT-2's takes 50 MB, and a run holds it, too
     model = request.base.model if request.init else _with_vocabulary(request, manifest)
     settings = resolved(request, model)
     device, size = torch.device(settings.device), settings.micro_batch_size
@@ -78,6 +81,7 @@ def planned(request: Request) -> Plan:
     probed = problem = None
     if free is None or memory.total - process <= free:
         probed, problem = _probed(model, settings)
+    del tokenizer
     if probed is not None:
         memory = replace(memory, total=probed.memory_bytes)
     checkpoint = memory.parameters + memory.optimizer
@@ -131,12 +135,11 @@ def most_kept(settings: TrainConfig) -> int:
     return min(saved(steps), keep + validated + (after_hold >= keep))
 
 
-def _manifest(request: Request) -> Manifest | None:
-    """Of the data folder that the run would read; None where it is still to be prepared."""
+def _data_folder(request: Request) -> Path | None:
+    """That the run would read; None where it is still to be prepared."""
     folders = (Path(request.source), default_folder(request.source))
     found = (folder for folder in folders if (folder / MANIFEST).is_file() and not request.settings.get("stream"))
-    folder = next(found, None)
-    return None if folder is None else Manifest.read(folder)
+    return next(found, None)
 
 
 def _with_vocabulary(request: Request, manifest: Manifest | None) -> ModelConfig:

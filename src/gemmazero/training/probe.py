@@ -99,8 +99,7 @@ def _seconds_per_step(trainer: Trainer, times: float) -> float:
 
 def _seconds_per_validation_token(trainer: Trainer) -> float:
     model, length = trainer.model.eval(), trainer.config.sequence_length
-    tokens = min(TOKENS_AT_ONCE, trainer.config.validation_tokens or TOKENS_AT_ONCE)
-    size = (max(1, tokens // length), length + 1)
+    size = (max(1, TOKENS_AT_ONCE // length), length + 1)  # as the whole split is scored at the end
     ids = torch.randint(model.config.vocab_size, size).to(trainer.device)
     seconds = math.inf
     for _ in range(2):
