@@ -128,3 +128,8 @@ def test_plan_takes_up_the_tokenizer_that_a_run_would_hold(tiny_data: Path, tiny
     (data / "tokenizer.json").unlink()
     with pytest.raises(DataError, match="tokenizer"):
         gemmazero.train(preset=str(tiny_preset), data=data, **SETTINGS).plan()
+
+
+def test_what_is_left_of_a_run_is_not_planned_as_another_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not of what is left"):
+        gemmazero.resume(tmp_path).plan()

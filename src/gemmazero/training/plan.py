@@ -11,7 +11,7 @@ from gemmazero.data.prepare import default_folder
 from gemmazero.data.shards import MANIFEST, SPLITS, Manifest
 from gemmazero.data.sources import default_tokenizer
 from gemmazero.data.tokenizer import Tokenizer
-from gemmazero.errors import CompilationError, is_out_of_memory
+from gemmazero.errors import CompilationError, UsageError, is_out_of_memory
 from gemmazero.training.memory import Memory, memory_model
 from gemmazero.training.optimizer import decay_start
 from gemmazero.training.probe import Probed, probe
@@ -66,9 +66,11 @@ def planned(request: Request) -> Plan:
     the time, and their peak replaces the prediction of the total.
 
     Raises:
-        UsageError: the settings do not fit together.
+        UsageError: the settings do not fit together, or it is asked to go on with a run.
         DataError: the data folder cannot be used.
     """
+    if request.resumes:
+        raise UsageError("a plan is of a whole run, not of what is left of one", "gemmazero.train(…).plan()")
     folder = _data_folder(request)
     manifest = None if folder is None else Manifest.read(folder)
     tokenizer = None if folder is None else Tokenizer.load(folder)  # GPT-2's takes 50 MB, and a run holds it, too
