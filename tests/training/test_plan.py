@@ -131,5 +131,6 @@ def test_plan_takes_up_the_tokenizer_that_a_run_would_hold(tiny_data: Path, tiny
 
 
 def test_what_is_left_of_a_run_is_not_planned_as_another_one(tmp_path: Path) -> None:
+    (tmp_path / "run.json").touch()
     with pytest.raises(UsageError, match="not of what is left"):
         gemmazero.resume(tmp_path).plan()
