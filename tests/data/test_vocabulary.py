@@ -174,7 +174,7 @@ def test_a_million_blanks_in_a_row_have_the_ids_that_the_split_says(neighbour: s
 
 
 @pytest.mark.skipif(not CACHE.is_dir(), reason="no ../shared/data/tiktoken_cache")
-@pytest.mark.parametrize("space", [" ", "\n", "\t "])
+@pytest.mark.parametrize("space", [" ", *(pytest.param(space, marks=pytest.mark.slow) for space in ("\n", "\t "))])
 def test_gpt2_takes_a_million_blanks_in_a_row(monkeypatch, space):
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(CACHE))
     backend, encode_fast = gpt2_vocabulary()

@@ -177,14 +177,16 @@ def occupied(repo: HubRepo, stranger: str, reason: str = "") -> HubError:
 
 def _contents(files: Files, snapshot: Snapshot) -> dict[str, Content]:
     """What is to be there. Raises CheckpointError for a file of ``snapshot`` that is damaged."""
-    contents, sums = {}, snapshot.sums
+    hint = f"gemmazero resume --verify {shlex.quote(str(snapshot.run))} tells of every checkpoint"
+    try:
+        contents, sums = {}, snapshot.sums
+    except CheckpointError as error:
+        raise CheckpointError(error.message, hint) from error
     for path, content in files.items():
         contents[path] = Content.of(content) if isinstance(content, bytes) else Content.of_file(content)
         if isinstance(content, Path) and sums.get(content, contents[path].sha256) != contents[path].sha256:
-            raise CheckpointError(
-                f'"{path}" of step {snapshot.step:,} is damaged on this disk: it is not what was written',
-                f"gemmazero resume --verify {shlex.quote(str(snapshot.run))} tells of every checkpoint",
-            )
+            said = f'"{path}" of step {snapshot.step:,} is damaged on this disk: it is not what was written'
+            raise CheckpointError(said, hint)
     return contents
 
 
