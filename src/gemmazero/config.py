@@ -137,7 +137,7 @@ class ModelConfig:
 
     @classmethod
     def read(cls, path: Path, *, hint: str = AGAIN) -> Self:
-        """The config in a JSON file. Raises ConfigError where there is none, with ``hint``, or it cannot be used."""
+        """The config in a JSON file. Raises ConfigError where there is none, or another thing: ``hint``."""
         record = read_json(path, hint=hint)
         try:
             return cls.from_json(record)

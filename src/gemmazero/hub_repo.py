@@ -132,7 +132,7 @@ class HubRepo:
         """Delete the large objects that no commit refers to any more, of all that any ref leads to."""
         api, used = self._api, set()
         with hub_failures(f"repository {self}"):
-            kept = list(api.list_lfs_files(self.name))  # first: what is committed meanwhile is used, or not among them
+            kept = list(api.list_lfs_files(self.name))  # first: what is uploaded meanwhile is not among them
             refs = api.list_repo_refs(self.name, include_pull_requests=True)
             groups = (refs.branches, refs.converts, refs.tags, refs.pull_requests or [])
             heads = {ref.target_commit for group in groups for ref in group}

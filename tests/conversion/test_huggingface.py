@@ -311,6 +311,21 @@ def test_model_is_never_written_into_or_over_its_source(out: str, tmp_path: Path
     assert contents(tmp_path) == before
 
 
+def test_what_somebody_made_during_the_conversion_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "source")
+    load = transformers.AutoTokenizer.from_pretrained
+
+    def load_while_somebody_works(*arguments: Any, **options: Any) -> Any:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "thesis.txt").touch()
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", load_while_somebody_works)
+    with pytest.raises(CheckpointError, match="exists already"):
+        convert(tmp_path / "source", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
 def test_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     model = saved(tmp_path / "source", MODEL, make_tokenizer("bytes", list, turn_tokens=False))
     assert isinstance(model.output_weight, Tensor)

@@ -231,11 +231,21 @@ def test_folder_that_another_command_finished_meanwhile_is_not_replaced(source: 
     next(late)
     prepare(str(source), tmp_path / "out", BYTES)
     before = contents(tmp_path / "out")
-    with pytest.raises(DataError, match="was made meanwhile") as error:
+    with pytest.raises(DataError, match="is there by now") as error:
         list(late)
     assert error.value.hint
     assert contents(tmp_path / "out") == before
     assert names(tmp_path) == ["other.jsonl", "out", "stories.jsonl"]
+
+
+def test_what_somebody_made_while_the_text_was_read_stays(source: Path, tmp_path: Path) -> None:
+    events = preparing(str(source), tmp_path / "out", replace(BYTES, tokenizer="bpe:280"))
+    assert isinstance([next(events), next(events)][1], TokenizerMade)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").touch()
+    with pytest.raises(DataError, match="is not a data folder"):
+        list(events)
+    assert names(tmp_path / "out") == ["thesis.txt"]
 
 
 def test_folder_that_a_killed_overwrite_had_moved_aside_is_replaced_only_when_asked(
@@ -244,7 +254,7 @@ def test_folder_that_a_killed_overwrite_had_moved_aside_is_replaced_only_when_as
     prepare(str(source), tmp_path / "out", BYTES)
     before = contents(tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / ".out.replaced")  # between the two renames of whole_folder
-    with pytest.raises(DataError, match="was made meanwhile"):
+    with pytest.raises(DataError, match="is there by now"):
         prepare(str(source), tmp_path / "out", replace(BYTES, seed=1))
     assert contents(tmp_path / "out") == before
     (tmp_path / "out").rename(tmp_path / ".out.replaced")

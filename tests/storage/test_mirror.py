@@ -73,6 +73,14 @@ def wait_for_copies(run: Path, *offers: int) -> None:
         time.sleep(0.01)
 
 
+def wait_for_what_is_told(mirror: HubMirror) -> list[Tried]:
+    end = time.monotonic() + 60
+    while not (told := mirror.told()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return told
+
+
 def test_a_newer_state_takes_the_place_of_one_that_waits(run: Path) -> None:
     gate = Gate()
     with mirroring(run, gate) as mirror:
@@ -241,6 +249,22 @@ def test_a_damaged_state_that_none_follows_is_tried_once_and_told_at_the_end(run
     ]
     assert gate.steps == []
     assert not (run / FOLDER).exists()
+
+
+def test_a_last_state_that_could_not_be_set_aside_is_told_at_the_end_though_another_was_pushed(
+    run: Path,
+) -> None:
+    gate = Gate()
+    with mirroring(run, gate) as mirror:
+        mirror.offer(checkpoint(run, 2))
+        assert gate.begun.acquire(timeout=60)
+        mirror.offer(checkpoint(run, 9))  # which is gone
+        wait_for_what_is_told(mirror)
+        gate.may_go.release()
+        pushed, last = mirror.drain(60)
+    assert (pushed.step, pushed.reason) == (2, "")
+    assert (last.step, last.pushed_step, last.retry_seconds) == (9, 2, None)
+    assert "step-00000009" in last.reason
 
 
 def test_what_was_given_up_is_not_waited_for_again(run: Path) -> None:

@@ -170,6 +170,16 @@ def test_another_run_on_the_disk_is_never_replaced_however_bad_its_checkpoints_a
     assert contents(world.run) == on_disk
 
 
+def test_a_run_that_never_saved_anything_stands_in_nobodys_way(world: World, at_four: str) -> None:
+    config = json.loads((world.run / "run.json").read_text()) | {"run_id": "other"}
+    shutil.rmtree(world.run)
+    world.run.mkdir()
+    (world.run / "run.json").write_text(json.dumps(config))
+    ended = world.do("resume", "run", "--hub-repo", REPO)
+    assert (ended.code, f"brought step 6 from {REPO}" in ended.output) == (0, True), ended.output
+    assert json.loads((world.run / "run.json").read_text())["run_id"] == at_four
+
+
 def test_a_folder_that_is_no_run_is_not_merged_into(world: World, saved_often: Path) -> None:
     shutil.copytree(saved_often, world.run)
     assert world.do("resume", "run", "--hub-repo", REPO).code == 0

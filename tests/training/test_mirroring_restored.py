@@ -71,3 +71,13 @@ def test_a_run_whose_checkpoints_are_gone_never_begins_anew_while_one_is_brought
     ended = world.do(*world.command(save_every=2, keep=9))
     assert (ended.code, 'the checkpoints of "run" are gone' in ended.output) == (1, True), ended.output
     assert (run / "run.json").read_bytes() == before
+
+
+def test_without_a_hub_a_finished_run_goes_on_from_the_good_checkpoint_before_a_damaged_end(
+    world: World, saved_often: Path
+) -> None:
+    shutil.copytree(saved_often, world.run)
+    (world.run / "checkpoints" / "step-00000006" / "model.safetensors").write_bytes(b"")
+    ended = world.do("resume", "run")
+    assert (ended.code, "finished already" in ended.output) == (0, False), ended.output
+    assert difference_of(world.run, saved_often) == []

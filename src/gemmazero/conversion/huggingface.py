@@ -52,6 +52,7 @@ def convert(
     with whole_folder(out) as folder:
         save_model(model, tokenizer, folder, dtype=_DTYPES[dtype])
         verdict = _judge(model, tokenizer, folder, dtype)
+        _check_places(real(source), real(out), overwrite)  # it took a while
     trimmed = padded.config.vocab_size - model.config.vocab_size
     return dataclasses.replace(verdict, folder=out, to=to, trimmed_embeddings=trimmed)
 

@@ -68,8 +68,7 @@ def preparing(
     if config.tokenizer == "gpt2":
         tokenizer = _tokenizer(config)
     with whole_folder(folder, is_continued=True) as unfinished:
-        if _existing(folder, overwrite):
-            raise DataError(f'"{folder}" was made meanwhile', "run the command again")
+        _refuse_made_meanwhile(folder, overwrite)
         making = _making(opened, config, tokenizer) | {"tokens a file": tokens_a_file}
         journal = Journal(unfinished, making)
         if journal.started_over:
@@ -83,6 +82,7 @@ def preparing(
         except BaseException:
             journal.tidy()
             raise
+        _refuse_made_meanwhile(folder, overwrite)
     yield Prepared(_report(folder, manifest, opened, started, reused=False))
 
 
@@ -107,6 +107,11 @@ def _existing(folder: Path, overwrite: bool) -> Manifest | None:
         _refuse_foreign_files(folder)
         return None
     return Manifest.read(folder)
+
+
+def _refuse_made_meanwhile(folder: Path, overwrite: bool) -> None:
+    if _existing(folder, overwrite):
+        raise DataError(f'"{folder}" is there by now', "run the command again")
 
 
 def _refuse_foreign_files(folder: Path) -> None:

@@ -64,7 +64,8 @@ class HubMirror:
         self._next_try = self._asked_until = 0.0  # the latter by the Hub
         self._behind_since: float | None = None
         self._pushed_step = pushed_step
-        self._last: Tried | None = None
+        self._newest = pushed_step or 0  # the step that is to be on the Hub
+        self._failed: Tried | None = None  # last, since that was offered or before
         self._told: list[Tried] = []
         self._offered = self._taken = 0  # how many states
         self._hand = ThreadPoolExecutor(1)  # sets states aside, and removes what they replace
@@ -75,6 +76,7 @@ class HubMirror:
         """Have the saved ``checkpoint`` pushed, in place of one that waits; waits for nothing, not even the disk."""
         with self._changed:
             self._offered += 1
+            self._newest = step_of(checkpoint) or 0
         self._hand.submit(self._set_aside, self._offered, checkpoint, Best.of(self._run))
 
     def told(self) -> list[Tried]:
@@ -102,8 +104,7 @@ class HubMirror:
                     self._changed.wait(min(0.2, max(0.0, end - time.monotonic())))
             yield from self.told()
         with self._changed:
-            is_lacking = self._is_behind or (self._last is not None and self._last.reason)
-            given_up = self._given_up() if is_lacking else None
+            given_up = self._given_up() if self._is_behind or self._failed is not None else None
         if given_up is not None:
             yield given_up
         self.close()
@@ -127,12 +128,11 @@ class HubMirror:
         return self._waiting is not None or self._is_pushing or self._taken < self._offered
 
     def _given_up(self) -> Tried:
-        last, waiting = self._last, self._waiting
-        is_answered = last is not None and last.reason and not self._is_pushing
+        failed = None if self._is_pushing else self._failed
         return Tried(
-            step=waiting.step if waiting is not None else last.step if last is not None else 0,
-            reason=last.reason if last is not None and is_answered else "the Hub has not answered yet",
-            hint=last.hint if last is not None and is_answered else "",
+            step=self._newest,
+            reason="the Hub has not answered yet" if failed is None else failed.reason,
+            hint="" if failed is None else failed.hint,
             pushed_step=self._pushed_step,
             behind_seconds=self._seconds_behind(),
         )
@@ -142,7 +142,8 @@ class HubMirror:
 
     def _tell(self, tried: Tried) -> None:
         with self._changed:
-            self._last = tried
+            if tried.reason or tried.step == self._newest:
+                self._failed = tried if tried.reason else None
             self._told.append(tried)
             self._changed.notify_all()
 

@@ -185,8 +185,8 @@ def _contents(files: Files, snapshot: Snapshot) -> dict[str, Content]:
     for path, content in files.items():
         contents[path] = Content.of(content) if isinstance(content, bytes) else Content.of_file(content)
         if isinstance(content, Path) and sums.get(content, contents[path].sha256) != contents[path].sha256:
-            said = f'"{path}" of step {snapshot.step:,} is damaged on this disk: it is not what was written'
-            raise CheckpointError(said, hint)
+            name = content.relative_to(snapshot.folder)  # which tells of its step
+            raise CheckpointError(f'"{name}" is damaged on this disk: it is not what was written', hint)
     return contents
 
 

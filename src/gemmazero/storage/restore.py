@@ -18,7 +18,6 @@ from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import MANIFEST, Checkpoint, checkpoint_folder, list_checkpoints, step_of
 from gemmazero.storage.lineage import State
 from gemmazero.storage.locate import CHECKPOINTS, RUN_FILE, require_run_folder
-from gemmazero.storage.push import METRICS
 from gemmazero.storage.remote_state import BEST, RemoteState, damaged
 
 TOKENIZER = "tokenizer"  # in the run folder
@@ -29,9 +28,8 @@ DATA = Path("data")  # where a run from elsewhere looks for its data, and prepar
 def restore(remote: RemoteState, run: Path) -> None:
     """Bring the state, and the best checkpoint that goes with it, into ``run``; later checkpoints there go.
 
-    Every file is verified, by its sum on the Hub and by the checkpoint's manifest. ``metrics.jsonl``, which may say of
-    a later step that the run has ended, goes before the state is there: it is made again from the state's history.
-    ``run.json`` comes last, and until then a mark says that the folder is no run that could begin anew.
+    Every file is verified, by its sum on the Hub and by the checkpoint's manifest. ``run.json`` comes last, and until
+    then a mark says that the folder is no run that could begin anew.
 
     Raises:
         HubError: the Hub failed, or holds something damaged.
@@ -107,8 +105,6 @@ def _bring(remote: RemoteState, prefix: str, parent: Path) -> None:
             checkpoint.verify()
             if (checkpoint.run_id, checkpoint.step) != (remote.state.config.run_id, step):
                 raise CheckpointError(f'"{folder}" is of another run or step')
-            if not prefix:
-                (parent.parent / METRICS).unlink(missing_ok=True)
     except CheckpointError as error:
         raise damaged(remote.repo, error.message.replace(str(folder), BEST if prefix else final.name)) from error
 

@@ -23,7 +23,7 @@ from gemmazero.storage.push import Pusher, occupied
 from gemmazero.storage.remote_state import RemoteState, look_at, state_in
 from gemmazero.storage.restore import restore
 from gemmazero.training.events import Delayed, Event, Fetched, Finished, Pushed, PushFailed, Saved, Stopped
-from gemmazero.training.record import Record
+from gemmazero.training.record import Record, has_saved
 from gemmazero.training.settings import Request, changed, refuse_other_options
 from gemmazero.training.stop import Stop
 
@@ -181,9 +181,11 @@ def _is_to_be_fetched(
 ) -> bool:
     """Whether the Hub's state is the one to go on from. Raises HubError where one of the two would be lost.
 
-    The disk may hold a run, ``config``, without a ``local`` state that is good: it is no less another run for that.
+    The disk may hold a run, ``config``, without a ``local`` state that is good: it is no less another run for that,
+    unless it never saved anything.
     """
-    if config is not None and config.run_id != remote.state.config.run_id:
+    has_state = bool(list_checkpoints(request.folder / CHECKPOINTS)) or has_saved(request.folder)
+    if config is not None and has_state and config.run_id != remote.state.config.run_id:
         if overwrites:
             return False
         raise occupied(remote.repo, f"{remote.state} and not {local or f'run {config.run_id}'}")

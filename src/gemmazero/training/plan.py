@@ -132,7 +132,7 @@ def most_kept(settings: TrainConfig) -> int:
         return regular + sum(step <= until for step in apart)
 
     after_hold = saved(steps) - saved(hold)
-    after_validation = -(-(validate - 1) // save) + len(apart)
+    after_validation = (validate - 1 - math.gcd(save, validate) + save) // save + len(apart)
     validated = min(1 + (after_validation >= keep) + (after_hold > keep), (steps - 1) // validate)
     return min(saved(steps), keep + validated + (after_hold >= keep))
 

@@ -1,5 +1,6 @@
 """Where a run starts from: the weights of its beginning, or a checkpoint's; or that it has ended before."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from gemmazero.errors import CheckpointError
 from gemmazero.model.gemma import Gemma
 from gemmazero.run_config import RunConfig
 from gemmazero.storage.checkpoint import Checkpoint
+from gemmazero.storage.checkpoints import Checkpoints
 from gemmazero.storage.locate import RUN_FILE
 from gemmazero.storage.model_folder import load_model
 from gemmazero.training.events import Finished
@@ -38,9 +40,14 @@ def take_up(trainer: Trainer, checkpoint: Checkpoint) -> str:
 
 
 def ended_before(request: Request) -> Finished | None:
-    """How the run that was asked for ended; None where it has not, or is to go on for longer."""
+    """How the run that was asked for ended; None where it has not, its last checkpoint is bad, or it is to go on."""
     folder = request.folder
     if not (folder / RUN_FILE).is_file() or (ended := finished(folder)) is None:
         return None
     config, _ = recorded(request, folder / RUN_FILE)
-    return ended if ended.step == config.train.steps and not request.extends(config) else None
+    if ended.step != config.train.steps or request.extends(config):
+        return None
+    with suppress(CheckpointError):  # none is good, which opening the run tells of
+        newest, _ = Checkpoints(folder, config).newest_good()
+        return ended if newest is not None and newest.step == ended.step else None
+    return None
