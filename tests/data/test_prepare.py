@@ -240,7 +240,7 @@ def test_folder_that_another_command_finished_meanwhile_is_not_replaced(source: 
 
 def test_what_somebody_made_while_the_text_was_read_stays(source: Path, tmp_path: Path) -> None:
     events = preparing(str(source), tmp_path / "out", replace(BYTES, tokenizer="bpe:280"))
-    assert isinstance([next(events), next(events)][1], TokenizerMade)
+    assert any(isinstance(event, TokenizerMade) for event in events)  # as far as that
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").touch()
     with pytest.raises(DataError, match="is not a data folder"):
