@@ -156,7 +156,9 @@ def scale_of(run: Path) -> float:
 
 
 @pytest.mark.usefixtures("overflowing_scaler")
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", [OPTIMIZERS[0], *(pytest.param(other, marks=pytest.mark.slow) for other in OPTIMIZERS[1:])]
+)
 def test_fp16_run_that_overflows_on_the_way_goes_on_to_the_bit(
     optimizer: str, run: Run, straight: Straight, tmp_path: Path
 ) -> None:
