@@ -14,7 +14,7 @@ import pytest
 import gemmazero
 from hub_world import HEAVY, REPO, World, difference_of
 from other_hub import environment_of, needs_other_hub, other_hub
-from tiny_run import SETTINGS
+from tiny_run import finished_run
 
 pytestmark = [pytest.mark.slow, needs_other_hub]
 PATIENT = {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # transformers takes no answer for no file
@@ -48,9 +48,7 @@ def there(request: pytest.FixtureRequest, tmp_path: Path, tiny_data: Path, tiny_
 @pytest.fixture(scope="module")
 def straight(tiny_data: Path, tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("straight") / "run"
-    settings = SETTINGS | {"steps": 30, "validate_every": 5, "save_every": 1}
-    gemmazero.train(preset=str(tiny_preset), data=str(tiny_data), out=run, **settings).run()
-    return run
+    return finished_run(run, tiny_data, tiny_preset, steps=30, validate_every=5, save_every=1)
 
 
 def file_of(world: World, branch: str, path: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+import gemmazero
 from gemmazero.config import ModelConfig, PrepareConfig, TrainConfig
 from gemmazero.data.batches import Batches
 from gemmazero.data.feed import Feed
@@ -73,6 +74,12 @@ def write_preset(file: Path) -> Path:
     """The tiny model as a config file, for ``--preset``."""
     file.write_text(json.dumps(MODEL.to_json()))
     return file
+
+
+def finished_run(folder: Path, data: Path, preset: Path, **settings: Any) -> Path:
+    """A run that is done to its end, by the library."""
+    gemmazero.train(preset=str(preset), data=str(data), out=folder, **SETTINGS | settings).run()
+    return folder
 
 
 def make_model(seed: int = 0, config: ModelConfig = MODEL) -> Gemma:

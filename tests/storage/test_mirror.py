@@ -10,12 +10,11 @@ from typing import cast
 
 import pytest
 
-import gemmazero
 from gemmazero.errors import CheckpointError, HubError
 from gemmazero.storage.mirror import FOLDER, LAST_TRIES, HubMirror, Tried
 from gemmazero.storage.push import Pusher
 from gemmazero.storage.snapshot import Snapshot
-from tiny_run import SETTINGS
+from tiny_run import finished_run
 
 BUSY = HubError("busy", "wait", kind="unreachable")
 
@@ -39,10 +38,7 @@ class Gate:
 @pytest.fixture(scope="module")
 def finished(tiny_data: Path, tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a checkpoint at every step; read only."""
-    run = tmp_path_factory.mktemp("mirror") / "run"
-    settings = SETTINGS | {"save_every": 1, "keep": 9}
-    gemmazero.train(preset=str(tiny_preset), data=str(tiny_data), out=run, **settings).run()
-    return run
+    return finished_run(tmp_path_factory.mktemp("mirror") / "run", tiny_data, tiny_preset, save_every=1, keep=9)
 
 
 @pytest.fixture

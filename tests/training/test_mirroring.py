@@ -17,7 +17,7 @@ from forked import Player
 from hub_server.server import READER, STRANGER, TOKEN, Account
 from hub_server.store import Repo
 from hub_world import HEAVY, REPO, World, difference_of, wait_for
-from tiny_run import SETTINGS, write_text
+from tiny_run import SETTINGS, finished_run, write_text
 
 SOME_LOGITS = f"""
 import torch
@@ -33,9 +33,7 @@ with torch.no_grad():
 @pytest.fixture(scope="session")
 def straight(tiny_data: Path, tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed, and that knows no Hub; read only."""
-    run = tmp_path_factory.mktemp("straight") / "run"
-    gemmazero.train(preset=str(tiny_preset), data=str(tiny_data), out=run, **SETTINGS).run()
-    return run
+    return finished_run(tmp_path_factory.mktemp("straight") / "run", tiny_data, tiny_preset)
 
 
 def events(run: Path, kind: str) -> list[dict[str, Any]]:

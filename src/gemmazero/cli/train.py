@@ -52,9 +52,11 @@ def train(
 ) -> None:
     """Train a model; the same command again goes on with an unfinished run."""
     places = {"preset": preset, "data": data, "out": out, "init": init}
+    chosen = given(context, places | settings)
     if config:
         from gemmazero.cli.settings_file import read_settings
-    chosen = (read_settings(config) if config else {}) | given(context, places | settings)
+
+        chosen = read_settings(config) | chosen
 
     with TwoSignals() as two_signals:
         from gemmazero import api
