@@ -208,7 +208,7 @@ class LanguageModel:
 
     @torch.no_grad()
     def logits(self, ids: Tensor) -> Tensor:
-        """int64 (B, T) → float32 (B, T, V), no gradient."""
+        """int64 (B, T) → float32 (B, T, V), no gradient. Raises IndexError for an id of no token, on a CPU."""
         logits: Tensor = self.gemma(ids.to(self.gemma.device))
         return logits
 

@@ -15,6 +15,7 @@ from gemmazero.errors import CompilationError, UsageError, is_out_of_memory
 from gemmazero.training.memory import Memory, memory_model
 from gemmazero.training.optimizer import decay_start
 from gemmazero.training.probe import Probed, probe
+from gemmazero.training.record import load_drawing
 from gemmazero.training.settings import Request, resolved
 from gemmazero.training.throughput import free_memory, memory_bytes, step_flops
 
@@ -74,6 +75,7 @@ def planned(request: Request) -> Plan:
     folder = _data_folder(request)
     manifest = None if folder is None else Manifest.read(folder)
     tokenizer = None if folder is None else Tokenizer.load(folder)  # GPT-2's takes 50 MB, and a run holds it, too
+    load_drawing()  # likewise
     model = request.base.model if request.init else _with_vocabulary(request, manifest)
     settings = resolved(request, model)
     device, size = torch.device(settings.device), settings.micro_batch_size

@@ -158,6 +158,11 @@ class Record:
         return np.array([line["step"] for line in points]), np.array([line["loss"] for line in points])
 
 
+def load_drawing() -> None:
+    """Load what draws the losses: 30 MB, which a run takes up with its first validation."""
+    import matplotlib.figure  # noqa: F401
+
+
 def finished(folder: Path) -> Finished | None:
     """How the run in ``folder`` ended, where it has."""
     names = [item.name for item in fields(Finished)]
