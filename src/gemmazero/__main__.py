@@ -5,6 +5,9 @@ import os
 import sys
 import threading
 
+if sys.platform == "win32":
+    sys.exit("error: GemmaZero runs on Linux and macOS\nhint: on Windows it runs in WSL: wsl --install")
+
 from gemmazero.cli import signals
 
 

@@ -41,6 +41,13 @@ def test_wrong_usage_is_an_error_a_hint_and_exit_code_two(
     assert lines[-1].startswith(hint)
 
 
+def test_a_system_that_is_not_supported_is_told_before_anything_fails() -> None:
+    program = "import runpy, sys; sys.platform = 'win32'; runpy.run_module('gemmazero', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
+
+
 def test_long_message_is_neither_wrapped_nor_coloured(gemmazero: Program, tmp_path: Path) -> None:
     path = tmp_path / ("long " * 40) / "run.toml"
     done = gemmazero("train", "--config", path)
