@@ -93,7 +93,8 @@ def speeds(shape: str, rounds: int, device: str) -> Iterator[dict[str, Any]]:
     for _ in range(rounds):
         for name, decode in contenders.items():
             paces[name].append(decode())
-    medians = {name: statistics.median(pace.tokens_per_second for pace in found) for name, found in paces.items()}
+    speeds_of = {name: [rows_of(name) * pace.tokens_per_second for pace in found] for name, found in paces.items()}
+    medians = {name: statistics.median(found) for name, found in speeds_of.items()}
     best = max(median for name, median in medians.items() if "transformers" in name)
     weights, bytes_per_second = (
         sum(weight.numel() for weight in gemma(shape).parameters()),
@@ -104,19 +105,23 @@ def speeds(shape: str, rounds: int, device: str) -> Iterator[dict[str, Any]]:
         yield {
             "name": name,
             "tokens_per_second_median": round(medians[name], 1),
-            "min": round(min(pace.tokens_per_second for pace in found), 1),
-            "max": round(max(pace.tokens_per_second for pace in found), 1),
-            "steady": round(steady, 1),
+            "min": round(min(speeds_of[name]), 1),
+            "max": round(max(speeds_of[name]), 1),
+            "steady": round(rows_of(name) * steady, 1),
             "first_token_seconds": round(statistics.median(pace.first_token_seconds for pace in found), 3),
             "times_transformers_best": round(medians[name] / best, 2),
             "share_of_bandwidth_bound": round(steady * weights * BYTES[name.split()[1]] / bytes_per_second, 2),
         }
 
 
+def rows_of(name: str) -> int:
+    """Sequences that a contender decodes at once."""
+    return 8 if "rows 8" in name else 1
+
+
 def ours(shape: str, how: str, device: str) -> Decode:
-    """Decode one sequence, or "rows 8" of them, whose tokens are counted together."""
-    dtype, *options = how.split()
-    rows = 8 if "rows" in options else 1
+    """Decode ``rows_of(how)`` sequences; the pace is that of one."""
+    (dtype, *options), rows = how.split(), rows_of(how)
     model = gemma(shape).to(device)
     model = quantize_model(model) if dtype == "int8" else model.to(DTYPES[dtype])
     generator = Generator(model, compile="compiled" in options)
@@ -125,8 +130,7 @@ def ours(shape: str, how: str, device: str) -> Decode:
     def decode() -> Pace:
         stopwatch = Stopwatch()
         for _ in generator.stream([prompt(row) for row in range(rows)], Sampler(temperature=0), random, max_tokens=NEW):
-            for _ in range(rows):
-                stopwatch.count()
+            stopwatch.count()
         return stopwatch.pace()
 
     return decode

@@ -13,7 +13,8 @@ bf16 emulates it, for everybody, and takes minutes: there bf16 is for those alon
 On CUDA it is the 270m shape, 8 sequences of 2048 tokens, in bf16; "gemmazero bf16 compiled" is what `train` does there
 of itself. mfu is against a large matmul of the same dtype, measured in each process; peak memory is what torch's
 allocator gave out. --vocabulary takes another number of ids. --memory-cap lets torch have so many GB, some hundred MB
-more than a card of that size leaves it, and tells which micro-batches of 1024 tokens fit.
+more than a card of that size leaves it, and tells the largest micro-batch of 1024 tokens that fits. Results are written
+after each round, or contender.
 """
 
 import argparse
@@ -96,13 +97,14 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--vocabulary", type=int, default=50_257, help="ids")
     parser.add_argument("--memory-cap", type=float, help="GB of the GPU's memory, to see what fits")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help="5; on CUDA 2, as some compile for a minute each time")
     parser.add_argument("--contenders", help="names, with commas")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--micro-batch", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_cap and options.device != "cuda":
         parser.error("--memory-cap is for --device cuda")
+    options.rounds = options.rounds or (2 if options.device == "cuda" else 5)
     options.shape = options.shape or ("270m" if options.device == "cuda" else "b18")
     if options.contender:
         print(json.dumps(measure(options.contender, task(options), options.memory_cap)))
@@ -136,9 +138,14 @@ def compare(options: argparse.Namespace) -> None:
     """Every contender in turn, a round after the other."""
     names = options.contenders.split(",") if options.contenders else usual_contenders(options.device)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _ in range(options.rounds):
+    for done in range(options.rounds):
         for name, rounds in results.items():
             rounds.append(in_a_process(name))
+        record(results, done + 1, options)
+
+
+def record(results: dict[str, list[dict[str, float]]], rounds_done: int, options: argparse.Namespace) -> None:
+    """Write what the rounds so far have given: the next one may be cut off."""
     rows = []
     for name, rounds in results.items():
         speeds = [result["tokens_per_second"] for result in rounds]
@@ -155,7 +162,7 @@ def compare(options: argparse.Namespace) -> None:
         print(f"{name:42} {statistics.median(speeds):8.0f} tokens/s  "
               f"({min(speeds):.0f} to {max(speeds):.0f})  {memory:6.0f} MB")  # fmt: skip
     done = task(options)
-    settings = {"batch": done.batch, "sequence": done.length, "steps": STEPS, "rounds": options.rounds}
+    settings = {"batch": done.batch, "sequence": done.length, "steps": STEPS, "rounds": rounds_done}
     name = f"training_step_{options.shape}"
     if options.device == "cuda":
         name, settings = f"{name}_cuda", settings | {"steps": STEPS_ON_CUDA, "vocabulary": options.vocabulary}
@@ -165,12 +172,13 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def see_what_fits(options: argparse.Namespace) -> None:
-    """For every contender micro-batches of 1, 2, 4 … sequences, up to the first that does not fit."""
+    """For every contender micro-batches of 64, 32, 16 … sequences, down to the first that fits."""
     done, rows = task(options), []
     names = options.contenders.split(",") if options.contenders else CONTENDERS_IN_LITTLE_MEMORY
+    settings = {"memory_cap_gb": options.memory_cap, "sequence": done.length, "vocabulary": options.vocabulary}
     for name in names:
-        size = 1
-        while size <= done.batch:
+        size, fits = done.batch, False
+        while size and not fits:
             result = in_a_process(name, "--micro-batch", str(size))
             fits = "peak_megabytes" in result
             rows.append({
@@ -181,11 +189,8 @@ def see_what_fits(options: argparse.Namespace) -> None:
                 "tokens_per_second": round(result["tokens_per_second"]) if fits else "",
             })  # fmt: skip
             print(*rows[-1].values(), sep="  ")
-            if not fits:
-                break
-            size *= 2
-    settings = {"memory_cap_gb": options.memory_cap, "sequence": done.length, "vocabulary": options.vocabulary}
-    write_results(f"training_memory_{options.shape}_{options.memory_cap:g}gb", rows, settings)
+            size //= 2
+        write_results(f"training_memory_{options.shape}_{options.memory_cap:g}gb", rows, settings)
 
 
 def in_a_process(contender: str, *more: str) -> dict[str, float]:
@@ -269,7 +274,7 @@ def train_config(task: Task, how: set[str]) -> "TrainConfig":
     from gemmazero.config import TrainConfig
 
     return TrainConfig(
-        batch_size=task.batch, micro_batch_size=task.micro_batch, sequence_length=task.length,
+        device=task.device, batch_size=task.batch, micro_batch_size=task.micro_batch, sequence_length=task.length,
         precision="bf16" if "bf16" in how else "fp32", optimizer="adamw8bit" if "adamw8bit" in how else "adamw",
         gradient_checkpointing="checkpointing" in how, compile="compiled" in how,
     )  # fmt: skip

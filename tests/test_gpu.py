@@ -37,7 +37,7 @@ def gradients(model: Gemma, ids: Tensor, *, precision: torch.dtype, has_document
     with torch.autocast(ids.device.type, precision, enabled=precision != torch.float32):
         hidden = model.train().hidden(ids, documents=documents)
         loss, nats = next_token_loss(
-            hidden, model.output_weight, ids.roll(-1, 1), softcap=None, multiplier=1 / ids.numel()
+            hidden, model.output_weight, ids.roll(-1, 1), softcap=10.0, multiplier=1 / ids.numel(), is_fused=ids.is_cuda
         )
     loss.backward()  # type: ignore[no-untyped-call]
     return float(nats) / ids.numel(), torch.cat([weight.grad.flatten().cpu() for weight in model.parameters()])
@@ -57,6 +57,7 @@ def test_compiled_tiles_give_the_gradients_of_a_cpu(
         model = make_model(config=config).to("cuda")
         model.model.gradient_checkpointing = checkpointing
         set_compiled(model.model, torch.device("cuda"), is_compiled=True)
+        assert model.model.fuses
         loss, found = gradients(model, ids.cuda(), precision=precision, has_documents=has_documents)
         assert loss == pytest.approx(expected, rel=tolerance)
         assert (found - right).norm() < tolerance * right.norm()
@@ -120,6 +121,7 @@ def peak(length: int, window: int) -> int:
     )
     model = make_model(config=config).to("cuda")
     set_compiled(model.model, torch.device("cuda"), is_compiled=True)
+    assert model.model.fuses
     ids = torch.zeros(1, length, dtype=torch.int64, device="cuda")
     for _ in range(2):
         torch.cuda.reset_peak_memory_stats()
@@ -133,14 +135,18 @@ def test_memory_of_compiled_sliding_layers_grows_with_the_text_and_not_with_its_
     assert peak(16_384, 256) < 5 * peak(4096, 256)
 
 
-def test_training_on_a_gpu_goes_on_from_its_state() -> None:
-    straight = make_trainer(LONG, precision="bf16", compile=True)
+@pytest.mark.parametrize(
+    ("optimizer", "precision"), [("adamw", "bf16"), ("adamw", "fp16"), ("muon", "fp16"), ("adamw8bit", "bf16")]
+)
+def test_training_on_a_gpu_goes_on_from_its_state(optimizer: str, precision: str) -> None:
+    settings: dict[str, Any] = {"optimizer": optimizer, "precision": precision, "compile": True}
+    straight = make_trainer(LONG, **settings)
     for _ in range(2):
         step(straight)
     state = copy.deepcopy(straight.state_dict())  # its tensors are alive
     weights = {name: weight.clone() for name, weight in straight.model.state_dict().items()}
     expected = [step(straight).loss for _ in range(3)]
-    resumed = make_trainer(LONG, precision="bf16", compile=True)
+    resumed = make_trainer(LONG, **settings)
     resumed.model.load_state_dict(weights)
     resumed.load_state_dict(state)
     assert [step(resumed).loss for _ in range(3)] == pytest.approx(expected, rel=1e-4)

@@ -131,11 +131,13 @@ def compiling() -> Iterator[None]:
 
 
 def environment() -> dict[str, str]:
-    """What decides the rounding of a result beside a run's settings: torch's version and the processor's type."""
+    """What decides the rounding of a result beside a run's settings: torch's version, types of processor and GPU."""
     import torch
 
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     names = [line.partition(":")[2].strip() for line in _cpu_facts() if line.startswith("model name")]
-    return {"torch": torch.__version__, "processor": names[0] if names else platform.processor() or platform.machine()}
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return {"torch": torch.__version__, "processor": processor, **gpu}
 
 
 def environment_changes(before: object) -> tuple[str, ...]:

@@ -76,6 +76,39 @@ def test_generator_writes_the_same_with_it_for_prompts_of_unequal_lengths_and_on
     assert written[0] == written[1]
 
 
+def addresses(cache: Cache) -> list[int]:
+    """Where a graph of kernels would read and write."""
+    return [buffer.data_ptr() for layer in cache.layers for buffer in layer.buffers]
+
+
+@pytest.mark.usefixtures("uncompiled")
+@torch.inference_mode()
+def test_buffers_of_a_text_that_is_gone_are_the_next_ones_and_two_at_once_share_none() -> None:
+    model = random_gemma()
+    token, plain = CompiledToken(model), model(IDS[:1])
+
+    def read(cache: Cache, begin: int, end: int) -> None:
+        for place in range(begin, end):
+            assert_same(token(IDS[:1, place : place + 1], cache, IDS.shape[1]), plain[:, place])
+
+    first, second = Cache(model.config), Cache(model.config)
+    model(IDS[:1, :PROMPT], first)
+    model(IDS[:1, : PROMPT + 2], second)
+    for step in range(5):  # in turn
+        read(first, PROMPT + step, PROMPT + step + 1)
+        read(second, PROMPT + step + 2, PROMPT + step + 3)
+    before = addresses(first)
+    assert not {*before} & {*addresses(second)}
+    model.hidden(IDS[:1, PROMPT + 5 : 4 * WINDOW], first)  # as the next turn of a conversation is read
+    read(first, 4 * WINDOW, IDS.shape[1])
+    assert addresses(first) == before
+    del first
+    third = Cache(model.config)
+    model(IDS[:1, :PROMPT], third)
+    read(third, PROMPT, IDS.shape[1])
+    assert addresses(third) == before
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("narrow", [False, True], ids=["fp32", "int8"])
@@ -93,8 +126,10 @@ def test_compiled_it_gives_what_it_gives_as_it_is_written(narrow: bool) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("model_type", KINDS)
 def test_on_cuda_a_graph_of_kernels_gives_what_the_model_gives(model_type: str) -> None:
+    torch._dynamo.utils.counters.clear()
     model, ids = random_gemma(model_type=model_type).cuda(), IDS.cuda()
     with torch.no_grad():
         plain = model(ids)[:, PROMPT:]
@@ -102,6 +137,7 @@ def test_on_cuda_a_graph_of_kernels_gives_what_the_model_gives(model_type: str) 
     assert (singly - plain).abs().max() <= 1e-4 * plain.abs().max()
     again = read_singly(model, ids, Cache(model.config))  # other buffers
     torch.testing.assert_close(again, singly)
+    assert not torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
 
 
 def stream(generator: Generator, prompts: list[list[int]], cache: Cache | None = None, *, max_tokens: int) -> Any:

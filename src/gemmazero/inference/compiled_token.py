@@ -1,7 +1,11 @@
 """One token of every row through the model, as machine code made for it: ``Gemma`` itself, in buffers that stay."""
 
+import weakref
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -12,17 +16,23 @@ from gemmazero.model.gemma import Gemma
 from gemmazero.model.sight import Sight
 from gemmazero.runtime import compiled, compiling
 
+_AllBuffers = list[tuple[Tensor, Tensor]]  # of each layer, (B, G, capacity, K)
+_Shapes = tuple[tuple[Any, ...], ...]  # and dtypes
+
 
 class CompiledToken:
     """Reads a token a row. On CUDA a step is one graph of kernels, launched at once.
 
     The first call of each number of rows, and of positions to the next power of two, compiles; that takes a minute,
-    and some seconds where an earlier process has done it.
+    and some seconds where an earlier process has done it. A graph is recorded anew for buffers at other addresses: so
+    those of a cache that is gone are the next one's.
     """
 
     def __init__(self, model: Gemma) -> None:
         self._model = model
         self._step = compiled(_step, mode="reduce-overhead")
+        self._free: dict[_Shapes, list[_AllBuffers]] = defaultdict(list)
+        self._lent: WeakKeyDictionary[Cache, tuple[_Shapes, _AllBuffers]] = WeakKeyDictionary()
 
     def __call__(self, ids: Tensor, cache: Cache, positions: int) -> Tensor:
         """int64 (B, 1), the tokens after those in the cache → float32 (B, V): what comes after them.
@@ -35,11 +45,13 @@ class CompiledToken:
         Raises:
             CompilationError: there is no compiler.
         """
+        buffers = self._buffers_of(cache, positions)
+        for layer, pair in zip(cache.layers, buffers, strict=True):
+            layer.move_to(*pair)
         slots = [layer.slot(positions) for layer in cache.layers]
         kinds = self._model.config.layer_types
         ends = {kind: [slot.first, slot.last] for kind, slot in zip(kinds, slots, strict=True)}
         places = torch.tensor([[cache.length, cache.length], *ends.values()]).to(ids.device, non_blocking=True)
-        buffers = [(slot.keys, slot.values) for slot in slots]
         if ids.is_cuda:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             for buffer in (buffer for pair in buffers for buffer in pair):
@@ -48,6 +60,22 @@ class CompiledToken:
             logits: Tensor = self._step(self._model, ids, places, tuple(ends), cache.padding, buffers)
         cache.length += 1
         return logits
+
+    def _buffers_of(self, cache: Cache, positions: int) -> "_AllBuffers":
+        """Those that ``cache`` has had for such slots already, that another one had which is gone, or new ones."""
+        like = [(*layer.buffers, layer.capacity(positions)) for layer in cache.layers]
+        shapes = tuple((*keys.shape[:2], capacity, keys.shape[3], keys.dtype) for keys, _, capacity in like)
+        lent = self._lent.get(cache)
+        if lent is not None and lent[0] == shapes:
+            return lent[1]
+        free = self._free[shapes]
+        buffers = free.pop() if free else [
+            (keys.new_zeros(shape[:-1]), values.new_zeros(shape[:-1]))
+            for (keys, values, _), shape in zip(like, shapes, strict=True)
+        ]  # fmt: skip
+        self._lent[cache] = shapes, buffers
+        weakref.finalize(cache, free.append, buffers).atexit = False
+        return buffers
 
 
 def _step(

@@ -50,13 +50,26 @@ class LayerCache:
             new: at most 128.
             like: (B, G, 0, K), of the dtype to keep; for a cache that nothing was appended to before.
         """
-        kept, capacity = self._kept(), max(_FIRST_CAPACITY, _power_of_two(positions))
-        if self.window is not None:
-            capacity = min(capacity, max(_FIRST_CAPACITY, 2 * _power_of_two(self.window)))
+        kept, capacity = self._kept(), self.capacity(positions)
         if capacity != self._keys.shape[2] or self._end + new > capacity:
             self._move(kept, self._keys if like is None else like, capacity)
         place, self._end = self._end, self._end + new
         return Slot(self._keys, self._values, first=place - kept, last=place)
+
+    def capacity(self, positions: int) -> int:
+        """Places in the buffers of its slots, where it holds so many positions at most."""
+        capacity = max(_FIRST_CAPACITY, _power_of_two(positions))
+        return capacity if self.window is None else min(capacity, max(_FIRST_CAPACITY, 2 * _power_of_two(self.window)))
+
+    @property
+    def buffers(self) -> tuple[Tensor, Tensor]:
+        """Where keys and values are, (B, G, capacity, K); empty before the first."""
+        return self._keys, self._values
+
+    def move_to(self, keys: Tensor, values: Tensor) -> None:
+        """Keep in these buffers what is kept, and what comes; no number in them may be other than finite."""
+        if keys is not self._keys:
+            self._carry(self._kept(), keys, values)
 
     def _kept(self) -> int:
         """How many of the positions so far the next one sees."""
@@ -65,12 +78,16 @@ class LayerCache:
     def _move(self, kept: int, like: Tensor, capacity: int) -> None:
         """Carry the last ``kept`` positions to the front of buffers of ``capacity``; nothing in them is not finite."""
         batch, groups, _, head_dim = like.shape
-        before = [buffer[:, :, self._end - kept : self._end].clone() for buffer in (self._keys, self._values)]
-        if capacity != self._keys.shape[2]:
-            self._keys, self._values = (like.new_zeros(batch, groups, capacity, head_dim) for _ in before)
+        if capacity == self._keys.shape[2]:
+            self._carry(kept, self._keys, self._values)
+        else:
+            self._carry(kept, *(like.new_zeros(batch, groups, capacity, head_dim) for _ in range(2)))
+
+    def _carry(self, kept: int, keys: Tensor, values: Tensor) -> None:
+        before = [buffer[:, :, self._end - kept : self._end].clone() for buffer in self.buffers]
+        self._keys, self._values, self._end = keys, values, kept
         if kept:
-            self._keys[:, :, :kept], self._values[:, :, :kept] = before
-        self._end = kept
+            keys[:, :, :kept], values[:, :, :kept] = before
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ _SECONDS = 0.01  # that a product takes to be believed
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Peak memory: of the GPU where there is one, else this process's resident set."""
+    """Peak memory: of a GPU what torch took, with the gaps between its tensors; else this process's resident set."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     for line in _lines(Path("/proc/self/status")):
         if line.startswith("VmHWM:"):  # getrusage would count the process that this one was forked from
             return int(line.split()[1]) * 1024
