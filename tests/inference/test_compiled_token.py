@@ -103,10 +103,12 @@ def test_buffers_of_a_text_that_is_gone_are_the_next_ones_and_two_at_once_share_
     read(first, 4 * WINDOW, IDS.shape[1])
     assert addresses(first) == before
     del first
-    third = Cache(model.config)
-    model(IDS[:1, :PROMPT], third)
-    read(third, PROMPT, IDS.shape[1])
+    third, fourth = Cache(model.config), Cache(model.config)
+    for cache in (third, fourth):
+        model(IDS[:1, :PROMPT], cache)
+        read(cache, PROMPT, IDS.shape[1])
     assert addresses(third) == before
+    assert not {*before} & {*addresses(fourth)}
 
 
 @pytest.mark.slow
