@@ -1,6 +1,6 @@
 """Three optimizers on real stories: the loss on held-out text after so many steps, over several seeds.
 
-    python benchmarks/optimizers.py STORIES [--preset nano] [--steps 250] [--seeds 2] [--also adamw=0.005 …]
+    python benchmarks/optimizers.py STORIES [--preset nano] [--steps 250] [--seeds 2] [--also OPTIMIZER RATE]…
 
 The preset is trained from nothing with AdamW, with AdamW whose moments have 8 bits, and with Muon, all with the same
 batches and the same learning rate, and with those that ``--also`` names: AdamW's best need not be Muon's. A row for
@@ -41,11 +41,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=1e-2)
-    parser.add_argument("--also", nargs="*", default=["adamw=0.005", "adamw=0.02"], metavar="OPTIMIZER=RATE")
+    parser.add_argument("--also", nargs=2, action="append", metavar=("OPTIMIZER", "RATE"), help="adamw 0.005 and 0.02")
     options = parser.parse_args()
     wait_politely()
     contenders = {name: (name, options.learning_rate) for name in ("adamw", "adamw8bit", "muon")}
-    for name, _, rate in (one.partition("=") for one in options.also):
+    for name, rate in options.also or (("adamw", "0.005"), ("adamw", "0.02")):
         contenders[f"{name}, learning rate {rate}"] = (name, float(rate))
     curves: dict[str, list[Curve]] = {name: [] for name in contenders}
     with TemporaryDirectory() as folder:

@@ -35,7 +35,7 @@ def machine() -> dict[str, Any]:
     from gemmazero.runtime import available_cores, environment
 
     return {
-        "processor": environment()["processor"],
+        "processor": environment(torch.device("cpu"))["processor"],
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": available_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -62,6 +62,8 @@ def main() -> None:
         file = FOLDER / f"{name}.json"
         missing = "Not measured yet: there was no GPU at hand." if "--device cuda" in command else "Not measured yet."
         print(table(json.loads(file.read_text())) if file.exists() else missing)
+        if (FOLDER.parent.parent / "docs" / f"{name}.png").exists():
+            print(f"\n![{title}]({name}.png)")
     print(LIMITS)
 
 
@@ -71,13 +73,14 @@ def table(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     device = machine["gpu"] or f"{machine['processor']} ({machine['instructions']})"
     settings = ", ".join(f"{key} {value}" for key, value in record["settings"].items())
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # one that did not run has few
     lines = [
         f"{record['date']}; {device}, {machine['cores']} cores, load {machine['load']}; {versions}."
         + (f" {settings}." if settings else ""),
         "",
-        " | ".join(["", *(key.replace("_", " ") for key in rows[0]), ""]).strip(),
-        " | ".join(["", *("---" for _ in rows[0]), ""]).strip(),
-        *(" | ".join(["", *(shown(value) for value in row.values()), ""]).strip() for row in rows),
+        " | ".join(["", *(key.replace("_", " ") for key in columns), ""]).strip(),
+        " | ".join(["", *("---" for _ in columns), ""]).strip(),
+        *(" | ".join(["", *(shown(row.get(key, "")) for key in columns), ""]).strip() for row in rows),
     ]
     return "\n".join(lines)
 

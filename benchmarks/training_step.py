@@ -14,7 +14,7 @@ On CUDA it is the 270m shape, 8 sequences of 2048 tokens, in bf16; "gemmazero bf
 of itself. mfu is against a large matmul of the same dtype, measured in each process; peak memory is what torch's
 allocator gave out. --vocabulary takes another number of ids. --memory-cap lets torch have so many GB, some hundred MB
 more than a card of that size leaves it, and tells the largest micro-batch of 1024 tokens that fits. Results are written
-after each round, or contender.
+after each round, or contender, in place of earlier ones.
 """
 
 import argparse
@@ -146,10 +146,14 @@ def compare(options: argparse.Namespace) -> None:
 
 def record(results: dict[str, list[dict[str, float]]], rounds_done: int, options: argparse.Namespace) -> None:
     """Write what the rounds so far have given: the next one may be cut off."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, rounds in results.items():
-        speeds = [result["tokens_per_second"] for result in rounds]
-        memory = max(result["peak_megabytes"] for result in rounds)
+        speeds = [result["tokens_per_second"] for result in rounds if result]
+        if not speeds:
+            rows.append({"name": name, "tokens_per_second": "does not fit, or failed"})
+            print(f"{name:42} does not fit, or failed")
+            continue
+        memory = max(result["peak_megabytes"] for result in rounds if result)
         rows.append({
             "name": name,
             "tokens_per_second": round(statistics.median(speeds)),
@@ -158,7 +162,7 @@ def record(results: dict[str, list[dict[str, float]]], rounds_done: int, options
             "peak_megabytes": round(memory),
         })  # fmt: skip
         if options.device == "cuda":
-            rows[-1]["mfu"] = round(statistics.median(result["mfu"] for result in rounds), 3)
+            rows[-1]["mfu"] = round(statistics.median(result["mfu"] for result in rounds if result), 3)
         print(f"{name:42} {statistics.median(speeds):8.0f} tokens/s  "
               f"({min(speeds):.0f} to {max(speeds):.0f})  {memory:6.0f} MB")  # fmt: skip
     done = task(options)
@@ -194,10 +198,10 @@ def see_what_fits(options: argparse.Namespace) -> None:
 
 
 def in_a_process(contender: str, *more: str) -> dict[str, float]:
-    """What ``measure`` says, in a process that was told all that this one was."""
+    """What ``measure`` says, in a process that was told all that this one was; nothing where that fails."""
     command = [sys.executable, __file__, *sys.argv[1:], "--contender", contender, *more]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, float] = json.loads(output)
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    result: dict[str, float] = {} if done.returncode else json.loads(done.stdout)
     return result
 
 

@@ -84,6 +84,8 @@ MUTATIONS = (
              "free[-1] if free", "tests/inference/test_compiled_token.py"),
     Mutation("a compiled token takes new buffers for each text", "inference/compiled_token.py", "free.append, buffers",
              "list, buffers", "tests/inference/test_compiled_token.py"),
+    Mutation("a compiled token's buffers hold what was", "inference/compiled_token.py", "keys.zero_(), values.zero_()",
+             "pass", "tests/inference/test_compiled_token.py"),
     Mutation("machine code sees what slid out of its window", "inference/native_step.py", "here + 1 - window for", "0 for",
              "tests/inference/test_native_step.py"),
     Mutation("machine code sees the padding", "inference/native_step.py", "[here - position for", "[0 for",

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from gemmazero.errors import UsageError
-from gemmazero.runtime import available_cores, choose_device, compiled, require_memory, set_up, using_threads
+from gemmazero.runtime import (
+    available_cores,
+    choose_device,
+    compiled,
+    environment,
+    environment_changes,
+    require_memory,
+    set_up,
+    using_threads,
+)
 
 
 def test_float32_is_float32() -> None:
@@ -74,6 +83,18 @@ def test_more_memory_than_the_machine_has_is_refused() -> None:
     require_memory(memory, "all of it")
     with pytest.raises(UsageError, match=r"the moon needs 50,000\.0 GB, this machine has "):
         require_memory(5 * 10**13, "the moon")
+
+
+def test_a_gpu_is_asked_for_and_told_of_where_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(_: torch.device) -> str:
+        raise RuntimeError("CUDA-capable device(s) is/are busy or unavailable")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", busy)
+    assert environment(torch.device("cpu")).keys() == {"torch", "processor"}
+    assert environment_changes({"gpu": "Tesla T4"}, torch.device("cpu")) == ()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+    assert environment_changes({"gpu": "Tesla T4"}, torch.device("cuda")) == ("gpu: Tesla T4 → NVIDIA H200",)
+    assert environment_changes({}, torch.device("cuda")) == ()
 
 
 @pytest.mark.parametrize(

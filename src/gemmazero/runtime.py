@@ -130,20 +130,20 @@ def compiling() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def environment() -> dict[str, str]:
-    """What decides the rounding of a result beside a run's settings: torch's version, types of processor and GPU."""
+def environment(device: "torch.device") -> dict[str, str]:
+    """What decides a result's rounding on ``device`` beside a run's settings: torch's version, processor, GPU."""
     import torch
 
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
     names = [line.partition(":")[2].strip() for line in _cpu_facts() if line.startswith("model name")]
     processor = names[0] if names else platform.processor() or platform.machine()
     return {"torch": torch.__version__, "processor": processor, **gpu}
 
 
-def environment_changes(before: object) -> tuple[str, ...]:
-    """What is not as in ``before``, an ``environment()`` of another time: "torch: 2.11.0 → 2.13.0"."""
-    known = before if isinstance(before, dict) else {}
-    return tuple(f"{name}: {known[name]} → {now}" for name, now in environment().items() if known.get(name, now) != now)
+def environment_changes(before: object, device: "torch.device") -> tuple[str, ...]:
+    """What is not as in ``before``, an ``environment`` of another time: "torch: 2.11.0 → 2.13.0"."""
+    known, present = before if isinstance(before, dict) else {}, environment(device)
+    return tuple(f"{name}: {known[name]} → {now}" for name, now in present.items() if known.get(name, now) != now)
 
 
 def choose_device(name: DeviceName) -> "torch.device":

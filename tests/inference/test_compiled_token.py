@@ -30,9 +30,9 @@ def uncompiled() -> Iterator[None]:
 
 
 @torch.inference_mode()
-def read_singly(model: Gemma, ids: Tensor, cache: Cache) -> Tensor:
+def read_singly(model: Gemma, ids: Tensor, cache: Cache, token: CompiledToken | None = None) -> Tensor:
     """The logits of every position after the prompt, which the model itself reads."""
-    token = CompiledToken(model)
+    token = token or CompiledToken(model)
     model(ids[:, :PROMPT], cache)
     return torch.stack(
         [token(ids[:, place : place + 1], cache, ids.shape[1]).clone() for place in range(PROMPT, ids.shape[1])], dim=1
@@ -76,39 +76,61 @@ def test_generator_writes_the_same_with_it_for_prompts_of_unequal_lengths_and_on
     assert written[0] == written[1]
 
 
-def addresses(cache: Cache) -> list[int]:
-    """Where a graph of kernels would read and write."""
-    return [buffer.data_ptr() for layer in cache.layers for buffer in layer.buffers]
+def buffers(cache: Cache) -> list[Tensor]:
+    """What a graph of kernels reads and writes, by its address."""
+    return [buffer for layer in cache.layers for buffer in layer.buffers]
+
+
+def are_same(left: list[Tensor], right: list[Tensor]) -> list[bool]:
+    return [one is other for one, other in zip(left, right, strict=True)]
 
 
 @pytest.mark.usefixtures("uncompiled")
 @torch.inference_mode()
 def test_buffers_of_a_text_that_is_gone_are_the_next_ones_and_two_at_once_share_none() -> None:
     model = random_gemma()
-    token, plain = CompiledToken(model), model(IDS[:1])
+    token, plain, end = CompiledToken(model), model(IDS[:1]), IDS.shape[1]
+
+    def begun(length: int = PROMPT) -> Cache:
+        cache = Cache(model.config)
+        model(IDS[:1, :length], cache)
+        return cache
 
     def read(cache: Cache, begin: int, end: int) -> None:
         for place in range(begin, end):
             assert_same(token(IDS[:1, place : place + 1], cache, IDS.shape[1]), plain[:, place])
 
-    first, second = Cache(model.config), Cache(model.config)
-    model(IDS[:1, :PROMPT], first)
-    model(IDS[:1, : PROMPT + 2], second)
+    first, second = begun(), begun(PROMPT + 2)
     for step in range(5):  # in turn
         read(first, PROMPT + step, PROMPT + step + 1)
         read(second, PROMPT + step + 2, PROMPT + step + 3)
-    before = addresses(first)
-    assert not {*before} & {*addresses(second)}
+    before = buffers(first)
+    assert not any(one is other for one in before for other in buffers(second))
     model.hidden(IDS[:1, PROMPT + 5 : 4 * WINDOW], first)  # as the next turn of a conversation is read
-    read(first, 4 * WINDOW, IDS.shape[1])
-    assert addresses(first) == before
+    read(first, 4 * WINDOW, end)
+    assert all(are_same(buffers(first), before))
+    before[0].fill_(torch.nan)  # as weights that are no numbers once made it
     del first
-    third, fourth = Cache(model.config), Cache(model.config)
-    for cache in (third, fourth):
+    third, fourth = begun(), begun()
+    read(third, PROMPT, end)
+    read(fourth, PROMPT, end)
+    assert all(are_same(buffers(third), before))
+    assert not any(are_same(buffers(fourth), before))
+
+
+@pytest.mark.usefixtures("uncompiled")
+@torch.inference_mode()
+def test_buffers_that_a_text_has_outgrown_are_the_next_ones_at_once() -> None:
+    model = random_gemma(context=600)
+    token, growing, other = CompiledToken(model), Cache(model.config), Cache(model.config)
+    for cache in (growing, other):
         model(IDS[:1, :PROMPT], cache)
-        read(cache, PROMPT, IDS.shape[1])
-    assert addresses(third) == before
-    assert not {*before} & {*addresses(fourth)}
+    token(IDS[:1, :1], growing, 200)
+    before = buffers(growing)
+    token(IDS[:1, :1], growing, 300)
+    assert are_same(buffers(growing), before).count(True) == 0
+    token(IDS[:1, :1], other, 200)
+    assert all(are_same(buffers(other), before))
 
 
 @pytest.mark.slow
@@ -139,6 +161,9 @@ def test_on_cuda_a_graph_of_kernels_gives_what_the_model_gives(model_type: str) 
     assert (singly - plain).abs().max() <= 1e-4 * plain.abs().max()
     again = read_singly(model, ids, Cache(model.config))  # other buffers
     torch.testing.assert_close(again, singly)
+    token = CompiledToken(model)
+    texts = [read_singly(model, ids, Cache(model.config), token) for _ in range(2)]  # the same ones
+    torch.testing.assert_close(texts[1], texts[0])
     assert not torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
 
 

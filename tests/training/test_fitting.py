@@ -9,7 +9,6 @@ import torch
 
 import short_of_memory
 from gemmazero.config import TrainConfig
-from gemmazero.runtime import using_threads
 from gemmazero.training import fitting
 from gemmazero.training.fitting import choose_micro_batch_size, divisors, largest_fitting
 from gemmazero.training.memory import memory_model
@@ -39,12 +38,6 @@ def test_what_is_given_is_taken_and_auto_takes_a_divisor_of_as_many_tokens_as_he
     many = replace(TINY, batch_size=600)  # 256 sequences of 16 are 4096 tokens
     assert choose_micro_batch_size(MODEL, many) == 200
     assert choose_micro_batch_size(MODEL, replace(TINY, sequence_length=5000)) == 1
-
-
-def test_layers_are_tried_with_the_threads_of_the_run() -> None:
-    with using_threads(1):
-        choose_micro_batch_size(MODEL, replace(TINY, threads=2))
-        assert torch.get_num_threads() == 2
 
 
 def test_the_largest_that_fits_in_the_free_memory_is_taken() -> None:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from gemmazero.config import ModelConfig, PrecisionName, TrainConfig
 from gemmazero.data.batch import Batch
 from gemmazero.model.gemma import Gemma
+from gemmazero.runtime import using_threads
 from gemmazero.training import loss as loss_file
 from gemmazero.training.loss import next_token_loss
 from gemmazero.training.memory import Bytes, counted, memory_model
@@ -22,7 +24,22 @@ DEEP = replace(
 
 
 def settings(**given: object) -> TrainConfig:
-    return TrainConfig(**{"batch_size": 12, "sequence_length": LENGTH, "precision": "fp32", "device": "cpu"} | given)  # type: ignore[arg-type]
+    usual = {"batch_size": 12, "sequence_length": LENGTH, "precision": "fp32", "device": "cpu", "threads": 1}
+    return TrainConfig(**usual | given)  # type: ignore[arg-type]
+
+
+def test_layers_are_tried_with_the_threads_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    hidden = Gemma.hidden
+
+    def watched(*arguments: Any, **options: Any) -> torch.Tensor:
+        counts.append(torch.get_num_threads())
+        return hidden(*arguments, **options)
+
+    monkeypatch.setattr(Gemma, "hidden", watched)
+    with using_threads(1):
+        memory_model(MODEL, settings(sequence_length=8, threads=2), CPU)
+    assert set(counts) == {2}
 
 
 def kept_for_backward(model: ModelConfig, size: int, *, frugal: bool = False) -> int:

@@ -2,9 +2,8 @@
 
 import weakref
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,8 +15,7 @@ from gemmazero.model.gemma import Gemma
 from gemmazero.model.sight import Sight
 from gemmazero.runtime import compiled, compiling
 
-_AllBuffers = list[tuple[Tensor, Tensor]]  # of each layer, (B, G, capacity, K)
-_Shapes = tuple[tuple[Any, ...], ...]  # and dtypes
+_Pair = tuple[Tensor, Tensor]  # keys and values of a layer, (B, G, capacity, K)
 
 
 class CompiledToken:
@@ -31,11 +29,11 @@ class CompiledToken:
     def __init__(self, model: Gemma) -> None:
         self._model = model
         self._step = compiled(_step, mode="reduce-overhead")
-        self._free: dict[_Shapes, list[_AllBuffers]] = defaultdict(list)
-        self._lent: WeakKeyDictionary[Cache, tuple[_Shapes, _AllBuffers]] = WeakKeyDictionary()
+        self._free: dict[tuple[object, ...], list[list[_Pair]]] = defaultdict(list)
+        self._lent: WeakKeyDictionary[Cache, _Lent] = WeakKeyDictionary()
 
     def __call__(self, ids: Tensor, cache: Cache, positions: int) -> Tensor:
-        """int64 (B, 1), the tokens after those in the cache → float32 (B, V): what comes after them.
+        """int64 (B, 1), the tokens after those in the cache → float32 (B, V): what comes after them; in inference mode.
 
         Args:
             ids: on the model's device.
@@ -45,9 +43,7 @@ class CompiledToken:
         Raises:
             CompilationError: there is no compiler.
         """
-        buffers = self._buffers_of(cache, positions)
-        for layer, pair in zip(cache.layers, buffers, strict=True):
-            layer.move_to(*pair)
+        buffers = self._settled(cache, positions)
         slots = [layer.slot(positions) for layer in cache.layers]
         kinds = self._model.config.layer_types
         ends = {kind: [slot.first, slot.last] for kind, slot in zip(kinds, slots, strict=True)}
@@ -61,21 +57,40 @@ class CompiledToken:
         cache.length += 1
         return logits
 
-    def _buffers_of(self, cache: Cache, positions: int) -> "_AllBuffers":
-        """Those that ``cache`` has had for such slots already, that another one had which is gone, or new ones."""
-        like = [(*layer.buffers, layer.capacity(positions)) for layer in cache.layers]
-        shapes = tuple((*keys.shape[:2], capacity, keys.shape[3], keys.dtype) for keys, _, capacity in like)
-        lent = self._lent.get(cache)
-        if lent is not None and lent[0] == shapes:
-            return lent[1]
-        free = self._free[shapes]
+    def _settled(self, cache: Cache, positions: int) -> list[_Pair]:
+        """The buffers of each layer, where ``cache`` is from now on, and stays while it needs no larger ones."""
+        capacities = tuple(layer.capacity(positions) for layer in cache.layers)
+        before = lent = self._lent.get(cache)
+        if lent is None or lent.capacities != capacities:
+            lent = self._lent[cache] = self._lend(cache, capacities)
+        for layer, pair in zip(cache.layers, lent.buffers, strict=True):
+            layer.move_to(*pair)  # unless it is there: the model itself may have read on in others
+        if before is not None and before is not lent:
+            before.give_back()
+        return lent.buffers
+
+    def _lend(self, cache: Cache, capacities: tuple[int, ...]) -> "_Lent":
+        like = cache.layers[0].buffers[0]
+        rows, groups, _, head_dim = like.shape
+        free = self._free[rows, capacities, like.dtype, like.device]
         buffers = free.pop() if free else [
-            (keys.new_zeros(shape[:-1]), values.new_zeros(shape[:-1]))
-            for (keys, values, _), shape in zip(like, shapes, strict=True)
+            (like.new_empty(rows, groups, capacity, head_dim), like.new_empty(rows, groups, capacity, head_dim))
+            for capacity in capacities
         ]  # fmt: skip
-        self._lent[cache] = shapes, buffers
-        weakref.finalize(cache, free.append, buffers).atexit = False
-        return buffers
+        for keys, values in buffers:
+            keys.zero_(), values.zero_()  # what is not seen counts 0 times, which must be a number
+        give_back = weakref.finalize(cache, free.append, buffers)
+        give_back.atexit = False
+        return _Lent(capacities, buffers, give_back)
+
+
+@dataclass(frozen=True)
+class _Lent:
+    """What a cache has; ``give_back`` is called once, at the latest when the cache is gone."""
+
+    capacities: tuple[int, ...]
+    buffers: list[_Pair]
+    give_back: Callable[[], object]
 
 
 def _step(

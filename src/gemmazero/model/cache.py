@@ -84,6 +84,7 @@ class LayerCache:
             self._carry(kept, *(like.new_zeros(batch, groups, capacity, head_dim) for _ in range(2)))
 
     def _carry(self, kept: int, keys: Tensor, values: Tensor) -> None:
+        """The last ``kept`` positions to the front of ``keys`` and ``values``, which may be where they are."""
         before = [buffer[:, :, self._end - kept : self._end].clone() for buffer in self.buffers]
         self._keys, self._values, self._end = keys, values, kept
         if kept:

@@ -9,7 +9,6 @@ import torch
 
 from gemmazero.config import ModelConfig, TrainConfig
 from gemmazero.errors import MemoryShortageError, is_out_of_memory
-from gemmazero.runtime import set_up
 from gemmazero.training.memory import memory_model
 from gemmazero.training.throughput import free_memory
 
@@ -24,7 +23,6 @@ def choose_micro_batch_size(model: ModelConfig, settings: TrainConfig) -> int:
     if settings.micro_batch_size != "auto":
         return settings.micro_batch_size
     device = torch.device(settings.device)
-    set_up(settings.threads)  # before the first gradient: code is compiled anew where autograd's threads count others
     most = MOST_TOKENS if device.type == "cpu" else MOST_TOKENS_ON_GPU
     sizes = [size for size in divisors(settings.batch_size) if size <= max(1, most // settings.sequence_length)]
     return largest_fitting(sizes, model, settings, free_memory(device)) or 1

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from gemmazero.config import LayerType, ModelConfig, TrainConfig
 from gemmazero.data.batch import Batch
 from gemmazero.model.gemma import Gemma, through_block
+from gemmazero.runtime import set_up
 from gemmazero.training.compiling import fuses_loss
 from gemmazero.training.loss import rows_at_once
 from gemmazero.training.optimizer import Optimizer
@@ -112,6 +113,7 @@ def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device
 
     ``settings`` are resolved, but for ``micro_batch_size``.
     """
+    set_up(settings.threads)  # the run's: code is compiled anew where autograd's threads, made now, count others
     precision = Precision(settings.precision, device)
     activations, working = Bytes(), Bytes()
     for kind, count in Counter(model.layer_types).items():

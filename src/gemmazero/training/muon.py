@@ -18,7 +18,7 @@ class Muon(torch.optim.Optimizer):
 
     Each update is ``lr · 0.2 · √(larger side)`` times an orthogonal matrix, as large as AdamW's usually are: both take
     the same learning rate. torch's own always multiplies in bfloat16, for which most CPUs have no units, where it takes
-    longer than all else of a small model's step; here: float32, on a GPU float16. Matrices of one shape go together.
+    longer than all else of a small model's step; here: float32, on CUDA float16. Matrices of one shape go together.
 
     Args:
         matrices: two-dimensional parameters of hidden layers.

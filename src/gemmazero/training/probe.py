@@ -14,7 +14,7 @@ from gemmazero.data.feed import Feed
 from gemmazero.evaluation.perplexity import TOKENS_AT_ONCE, score
 from gemmazero.model.gemma import Gemma
 from gemmazero.runtime import set_up
-from gemmazero.training.throughput import flops_ceiling, memory_bytes, step_flops, wait_for
+from gemmazero.training.throughput import flops_ceiling, forget_peak, memory_bytes, step_flops, wait_for
 from gemmazero.training.trainer import Trainer
 
 LEAST_STEPS, LEAST_SECONDS = 3, 3.0  # of which the first step is left out: it takes memory and compiles
@@ -38,6 +38,7 @@ def probe(model: ModelConfig, settings: TrainConfig) -> Probed:
     device, micro_batch_size = torch.device(settings.device), settings.micro_batch_size
     assert micro_batch_size != "auto"
     set_up(settings.threads)
+    forget_peak(device)
     gemma = Gemma(model)
     gemma.initialize(torch.Generator().manual_seed(settings.seed))
     few = replace(settings, batch_size=min(settings.batch_size, 2 * micro_batch_size))

@@ -36,7 +36,7 @@ from gemmazero.training.settings import Request, extended, extension_told, recor
 from gemmazero.training.starting import ended_before, starting_model, take_up
 from gemmazero.training.stop import Stop
 from gemmazero.training.streaming import data_of, stream_of
-from gemmazero.training.throughput import flops_ceiling, free_memory
+from gemmazero.training.throughput import flops_ceiling, forget_peak, free_memory
 from gemmazero.training.trainer import Trainer
 from gemmazero.training.validation import Validation
 
@@ -95,6 +95,7 @@ class Run:
         self.folder, self.config, self.checkpoints, self.stop = folder, config, checkpoints, stop
         data, settings, device = Path(config.data.folder), config.train, choose_device(config.train.device)
         set_up(settings.threads)
+        forget_peak(device)
         self._free = free_memory(device)
         self.tokenizer = tokenizer_of(config)
         model = starting_model(config, checkpoint).to(device)
@@ -151,7 +152,8 @@ class Run:
         if before is None:
             yield run._tell(Started(**facts))
         else:
-            changes = () if checkpoint is None else environment_changes(checkpoint.record().get("environment"))
+            known = None if checkpoint is None else checkpoint.record().get("environment")
+            changes = environment_changes(known, run.trainer.device)
             yield run._tell(Resumed(**facts, changed=(*told, *changes), extension=extension))
         return run
 
@@ -222,7 +224,7 @@ class Run:
         state = trainer.state_dict()
         state["record"] |= {
             "extensions": [asdict(extension) for extension in self.config.extensions],
-            "environment": environment(),
+            "environment": environment(trainer.device),
         }
         to_save = TrainingState(**state, history=self.record.history)
         try:

@@ -28,6 +28,13 @@ def memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def forget_peak(device: torch.device) -> None:
+    """Let ``memory_bytes`` of a GPU begin with what is there now; a process's own peak stays."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes that this process may still take: of the GPU, else of the machine and its limits; None if unknown."""
     if device.type == "cuda":
@@ -70,9 +77,7 @@ def flops_ceiling(model: ModelConfig, settings: TrainConfig, device: torch.devic
     if settings.steps * step_flops(model, settings) <= WORTH_MEASURING:
         return 0.0
     flops_per_second = matmul_flops_per_second(device, Precision(settings.precision, device))
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+    forget_peak(device)
     return flops_per_second
 
 
