@@ -1,6 +1,6 @@
 """Three optimizers on real stories: the loss on held-out text after so many steps, over several seeds.
 
-    python benchmarks/optimizers.py STORIES [--preset nano] [--steps 250] [--seeds 2] [--also OPTIMIZER RATE]…
+    python benchmarks/optimizers.py STORIES [--preset nano] [--steps 200] [--seeds 2] [--also OPTIMIZER RATE]…
 
 The preset is trained from nothing with AdamW, with AdamW whose moments have 8 bits, and with Muon, all with the same
 batches and the same learning rate, and with those that ``--also`` names: AdamW's best need not be Muon's. A row for
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("stories", type=Path, help="what prepare takes")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--tokenizer", default="bpe:1024")
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     parser.add_argument("--also", nargs=2, action="append", metavar=("OPTIMIZER", "RATE"), help="adamw 0.005 and 0.02")
