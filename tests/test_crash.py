@@ -34,13 +34,13 @@ SEEN = Counter({
 
 @pytest.mark.timeout(900)  # for the sake of a busy machine
 def test_runs_killed_anywhere_end_as_those_never_killed() -> None:
-    command = [sys.executable, "-m", "crash", "--kills", "10", "--seed", "3", "--processes", "1"]
+    command = [sys.executable, "-m", "crash", "--kills", "6", "--seed", "3", "--processes", "1"]
     command += ["--variants", "bf16-adamw8bit-accumulating-checkpointing,fp16-adamw-accumulating-checkpointing"]
     done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     kills = re.search(r"^(\d+) kills in", done.stdout, flags=re.MULTILINE)
     assert kills is not None
-    assert int(kills[1]) >= 8
+    assert int(kills[1]) >= 5
 
 
 @pytest.mark.slow

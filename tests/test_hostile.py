@@ -15,7 +15,7 @@ from hostile.world import make_world
 
 pytestmark = pytest.mark.timeout(900)  # for the sake of a busy machine
 LONGEST_MESSAGE = 2000
-SAMPLE = 140
+SAMPLE = 100
 PROCESSES = 2
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 READ = {
