@@ -44,7 +44,8 @@ def operations_of_a_save(seen: Counter[tuple[str, str, str]]) -> list[tuple[str,
 def _needed(seen: Counter[tuple[str, str, str]], chance: random.Random) -> Iterator[Instant]:
     of_a_save = operations_of_a_save(seen)
     for operation in sorted(seen):
-        times = TIMES if operation in of_a_save else TIMES + 2 if operation[1] in (CALL, MOVE) else 1
+        # One more than wanted: a kill may come to count for another phase, or its instant never come.
+        times = TIMES + 1 if operation in of_a_save else TIMES + 2 if operation[1] in (CALL, MOVE) else 1
         yield from (_somewhere(seen, operation, chance) for _ in range(times))
 
 
