@@ -5,32 +5,25 @@
 The preset is trained from nothing with AdamW, with AdamW whose moments have 8 bits, and with Muon, all with the same
 batches and the same learning rate, and with those that ``--also`` names: AdamW's best need not be Muon's. A row for
 each has the mean loss of the seeds, in nats a token, at every tenth of the run, how far the seeds lie apart at the end,
-the step by which it had reached the lowest last loss of AdamW at any rate, and the median time of a step.
-docs/optimizers.png shows the curves.
+and the step by which it had reached the lowest last loss of AdamW at any rate. docs/optimizers.png shows the curves.
 """
 
 import argparse
 import statistics
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import gemmazero
 from gemmazero.runtime import wait_politely
-from gemmazero.training.events import Stepped, Validated
+from gemmazero.training.events import Validated
 from results import write_results
 
 TENTHS = 10
 PICTURE = Path(__file__).parent.parent / "docs" / "optimizers.png"
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A run: held-out loss by step, seconds of a step."""
-
-    losses: dict[int, float]
-    step_seconds: float
+Curve = dict[int, float]  # held-out loss by step
 
 
 def main() -> None:
@@ -56,13 +49,13 @@ def main() -> None:
                 settings = {"preset": options.preset, "steps": options.steps, "seed": seed, "out": out}
                 curves[name].append(trained(Path(folder, "data"), optimizer, learning_rate, **settings))
                 print(name, seed, curves[name][-1], file=sys.stderr, flush=True)
-    goal = min([*losses_of(seeds).values()][-1] for name, seeds in curves.items() if contenders[name][0] == "adamw")
+    goal = min([*mean_of(seeds).values()][-1] for name, seeds in curves.items() if contenders[name][0] == "adamw")
     rows = [row_of(name, seeds, goal) for name, seeds in curves.items()]
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
     shared = ("preset", "tokenizer", "steps", "seeds", "learning_rate")
     write_results("optimizers", rows, {name: getattr(options, name) for name in shared})
-    draw({name: losses_of(seeds) for name, seeds in curves.items()})
+    draw({name: mean_of(seeds) for name, seeds in curves.items()})
 
 
 def trained(data: Path, optimizer: str, learning_rate: float, *, steps: int, out: Path, **settings: object) -> Curve:
@@ -72,33 +65,25 @@ def trained(data: Path, optimizer: str, learning_rate: float, *, steps: int, out
         steps=steps, warmup_steps=steps // 10, validate_every=tenth, save_every=steps, precision="fp32",
         validation_tokens=65_536, **settings,
     )  # fmt: skip
-    losses, seconds = {}, []
-    for event in run:
-        if isinstance(event, Validated):
-            losses[event.step] = event.loss
-        elif isinstance(event, Stepped):
-            seconds.append(event.seconds)
-    return Curve(losses, statistics.median(seconds))
+    return {event.step: event.loss for event in run if isinstance(event, Validated)}
 
 
-def losses_of(seeds: list[Curve]) -> dict[int, float]:
-    """The mean of the seeds, by step."""
-    return {step: statistics.mean(curve.losses[step] for curve in seeds) for step in seeds[0].losses}
+def mean_of(seeds: list[Curve]) -> Curve:
+    return {step: statistics.mean(curve[step] for curve in seeds) for step in seeds[0]}
 
 
 def row_of(name: str, seeds: list[Curve], goal: float) -> dict[str, object]:
-    means = losses_of(seeds)
-    last = [curve.losses[max(means)] for curve in seeds]
+    means = mean_of(seeds)
+    last = [curve[max(means)] for curve in seeds]
     return {
         "optimizer": name,
         **{f"step {step}": round(loss, 3) for step, loss in means.items()},
         "seeds apart": round(max(last) - min(last), 3),
         "reached AdamW's": next((step for step, loss in means.items() if loss <= goal), None),
-        "seconds a step": round(statistics.median(curve.step_seconds for curve in seeds), 3),
     }
 
 
-def draw(curves: dict[str, dict[int, float]]) -> None:
+def draw(curves: dict[str, Curve]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
