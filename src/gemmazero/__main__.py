@@ -6,7 +6,7 @@ import sys
 import threading
 
 if sys.platform == "win32":
-    sys.exit("error: GemmaZero runs on Linux and macOS\nhint: on Windows it runs in WSL: wsl --install")
+    sys.exit("error: GemmaZero does not run on Windows itself\nhint: install a Linux in it, with wsl --install")
 
 from gemmazero.cli import signals
 

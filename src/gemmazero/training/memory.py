@@ -111,7 +111,7 @@ class MemoryModel:
 def memory_model(model: ModelConfig, settings: TrainConfig, device: torch.device) -> MemoryModel:
     """Measure what one and two sequences take in a layer of each kind, for the rest there is a formula.
 
-    ``settings`` are resolved, but for ``micro_batch_size``.
+    ``settings`` are resolved, but for ``micro_batch_size``; their threads are those of this process from now on.
     """
     set_up(settings.threads)  # the run's: code is compiled anew where autograd's threads, made now, count others
     precision = Precision(settings.precision, device)
